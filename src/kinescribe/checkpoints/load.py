@@ -1,0 +1,163 @@
+"""From a name or a folder to a loaded model: detect the layout, check every tensor, read, move."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kinescribe.catalog import CATALOG, ModelSpec, find_spec, model_spec
+from kinescribe.checkpoints.detect import describe
+from kinescribe.checkpoints.source import Part, Source, build
+from kinescribe.checkpoints.store import model_folder, require_intact
+from kinescribe.components import Components
+from kinescribe.errors import WeightsError
+
+FINGERPRINT_SAMPLES = 64
+"""Numbers of each tensor that enter the model's fingerprint."""
+
+
+def load_components(
+    name_or_dir: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    as_model: str | None = None,
+    base: str | Path | None = None,
+) -> Components:
+    """Load a model by name, or from a folder or bare file in any layout; the network is never touched.
+
+    ``dtype`` None keeps the format of the UNet's file, for all parts. ``variant`` picks a set of files
+    (``fp16``) and falls back to the plain one. ``as_model`` names the catalog row whose schedule and defaults
+    apply; a bare file needs it unless its name is known. ``base`` is a folder that gives what this one lacks.
+
+    Raises:
+        OptionError: an unknown name.
+        WeightsError: anything wrong with the files, in one line that names file and tensor.
+    """
+    spec = None if as_model is None else model_spec(as_model)
+    source = describe(locate(name_or_dir), variant=variant, spec=spec)
+    if base is not None:
+        source = source.completed_from(describe(locate(base), variant=variant, spec=None))
+    if source.layout == "native":
+        require_intact(source.path)
+    return load_source(source, device=torch.device(device), dtype=dtype)
+
+
+def locate(name_or_dir: str | Path) -> Path:
+    """Where a model lies: a catalog name first, then a path.
+
+    Raises:
+        WeightsError: a known model that is not on this computer, with the command that gets it.
+        OptionError: neither a known name nor an existing path.
+    """
+    name = str(name_or_dir)
+    spec = CATALOG.get(name)
+    path = Path(name).expanduser()
+    if spec is None and path.exists():
+        return path
+    if spec is None and isinstance(name_or_dir, Path):
+        raise WeightsError(f"{name}: no such file or folder: correct the path")
+    spec = spec or find_spec(name) or model_spec(name)
+    return _installed(spec)
+
+
+def load_source(source: Source, *, device: torch.device, dtype: torch.dtype | None) -> Components:
+    """Build the three networks on no device, then put every tensor in its place on ``device``."""
+    require_files(source)
+    opened = {part.name: part.open() for part in source.parts}
+    dtype = dtype or opened["unet"][0].dtype
+    tokenizer = source.tokenizer.load()
+    rows = source.text.keymap.shapes["tokens.weight"][0]
+    if tokenizer.vocabulary > rows:
+        raise WeightsError(
+            f"{source.path}: its tokenizer has {tokenizer.vocabulary} entries, its text tower {rows}: "
+            "one of the two belongs to another model"
+        )
+    digest = hashlib.sha256()
+    networks = {}
+    for part in source.parts:
+        weights, names = opened[part.name]
+        tensors = part.keymap.to_ours(lambda name, w=weights, n=names: w.read(n[name]))  # type: ignore[misc]
+        networks[part.name] = _filled(part, _sampled(tensors, digest), device, dtype)
+    return Components(
+        unet=networks["unet"],  # type: ignore[arg-type]
+        vae=networks["vae"],  # type: ignore[arg-type]
+        text=networks["text"],  # type: ignore[arg-type]
+        tokenizer=tokenizer,
+        schedule=source.schedule,
+        spec=source.spec,
+        source=f"{source.layout}: {source.path}",
+        model_hash=digest.hexdigest()[:16],
+    )
+
+
+def require_files(source: Source) -> None:
+    """Raise one ``WeightsError`` that names everything absent and what may stand in."""
+    absent = [part for part in source.parts if not part.files]
+    if not absent:
+        return
+    names = ", ".join(part.wanted for part in absent)
+    if any(part.name == "unet" for part in absent) or source.layout == "native":
+        raise WeightsError(f"{source.path}: missing {names}: fetch them again (kinescribe models pull)")
+    raise WeightsError(
+        f"{source.path}: missing {names}: copy them from a folder of modelscope-1.7b, "
+        "or name such a folder as base (--base DIR)"
+    )
+
+
+def _installed(spec: ModelSpec) -> Path:
+    folder = model_folder(spec)
+    if folder is not None:
+        return folder
+    if spec.embedded:
+        raise WeightsError(
+            f"the embedded model {spec.name} has no weights in this installation: install a released wheel, "
+            "or give the folder of another model"
+        )
+    if not spec.sources:
+        raise WeightsError(f"{spec.name} is not published as a folder: give the path of its weights")
+    raise WeightsError(f"{spec.name} is not on this computer: get it with 'kinescribe models pull {spec.name}'")
+
+
+def _filled(
+    part: Part, tensors: Iterator[tuple[str, Tensor]], device: torch.device, dtype: torch.dtype
+) -> nn.Module:
+    """The network with its tensors on ``device`` in ``dtype``; a copy, so that the files may go."""
+    with torch.device("meta"):
+        network = build(part.config)
+    state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in tensors}
+    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in state.values()])
+    if not bool(sums.isfinite().all()):
+        _name_the_culprit(part, state)
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _name_the_culprit(part: Part, state: dict[str, Tensor]) -> None:
+    """Raise for the first tensor with a NaN or infinity; sums alone may overflow, so look at the numbers."""
+    weights, names = part.open()
+    for name, tensor in state.items():
+        if bool(tensor.isfinite().all()):
+            continue
+        key = next(entry.foreign[0] for entry in part.keymap.entries if entry.ours == name)
+        where = f"{weights.places[names[key]]}: {names[key]}"
+        if bool(weights.read(names[key]).isfinite().all()):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{where} holds numbers too large for {kind}: load it in float32 or bfloat16")
+        raise WeightsError(f"{where} holds numbers that are not finite: the file is damaged, fetch it again")
+
+
+def _sampled(
+    tensors: Iterator[tuple[str, Tensor]], digest: "hashlib._Hash"
+) -> Iterator[tuple[str, Tensor]]:
+    """Pass tensors on, and a few numbers of each into the fingerprint."""
+    for name, tensor in tensors:
+        flat = tensor.reshape(-1)
+        stride = max(1, flat.numel() // FINGERPRINT_SAMPLES)
+        sample = flat[::stride][:FINGERPRINT_SAMPLES].to(torch.float32, copy=True)
+        digest.update(name.encode())
+        digest.update(sample.numpy().tobytes())
+        yield name, tensor

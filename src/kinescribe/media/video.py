@@ -1,0 +1,43 @@
+"""`Video`: what a generation returns."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kinescribe.media.frames import Frames
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """Frames `uint8 (f h w 3)` in RGB, frames per second, and the recipe that made them (empty if unknown)."""
+
+    frames: Frames
+    fps: int | float
+    recipe: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.frames.shape[2], self.frames.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Playing time."""
+        return len(self.frames) / self.fps
+
+    def save(self, path: str | Path, *, overwrite: bool = False, metadata: bool = True) -> Path:
+        """Write .mp4, .webm, .gif, .webp, or PNG frames into a folder; the absolute path back.
+
+        The recipe goes along unless `metadata` is False. See `kinescribe.media.write.write_video`.
+        """
+        from kinescribe.media.write import write_video
+
+        recipe = self.recipe if metadata and self.recipe else None
+        return write_video(self.frames, self.fps, path, recipe=recipe, overwrite=overwrite)
+
+    def sheet(self, path: str | Path, columns: int | None = 8, *, overwrite: bool = False) -> Path:
+        """Write a contact sheet of the frames as PNG, `columns` in a row (None: near to a square)."""
+        from kinescribe.media.sheet import write_sheet
+
+        comment = json.dumps(self.recipe) if self.recipe else None
+        return write_sheet(self.frames, path, columns=columns, comment=comment, overwrite=overwrite)

@@ -1,0 +1,96 @@
+"""Residual blocks, temporal convolutions and resampling of the UNet."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.temporal import TemporalConv, clips, pictures
+
+
+class TemporalConvStage(nn.Module):
+    """Normalise over the whole clip, SiLU, drop, convolve along time."""
+
+    def __init__(self, channels: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = GroupNorm(groups, channels, eps=1e-5, silu=True)
+        self.dropout = nn.Dropout(dropout)
+        self.conv = TemporalConv(channels)
+
+    def forward(self, x: Float[Tensor, "b c f p"]) -> Float[Tensor, "b c f p"]:
+        """Same shape; ``p`` counts pixels."""
+        return self.conv(self.dropout(self.norm(x)))
+
+
+class TemporalConvBlock(nn.Module):
+    """Four temporal convolutions in a row, added to the input."""
+
+    def __init__(self, channels: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        # The first stage was trained without dropout.
+        stages = [TemporalConvStage(channels, groups, dropout if i else 0.0) for i in range(4)]
+        nn.init.zeros_(stages[-1].conv.weight)
+        nn.init.zeros_(stages[-1].conv.bias)
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+        """Same shape."""
+        h, w = x.shape[-2:]
+        y = self.stages(rearrange(x, "b c f h w -> b c f (h w)"))
+        return x + rearrange(y, "b c f (h w) -> b c f h w", h=h, w=w)
+
+
+class ResidualBlock(nn.Module):
+    """Two spatial convolutions with the time embedding between them, then the temporal block."""
+
+    def __init__(self, c_in: int, c_out: int, embedding: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(groups, c_in, eps=1e-5, silu=True)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.embed = nn.Linear(embedding, c_out)
+        self.norm2 = GroupNorm(groups, c_out, eps=1e-5, silu=True)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
+        self.temporal = TemporalConvBlock(c_out, groups, dropout)
+        nn.init.zeros_(self.conv2.weight)
+        if self.conv2.bias is not None:
+            nn.init.zeros_(self.conv2.bias)
+
+    def forward(
+        self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b o f h w"]:
+        """``c_out`` channels; space and time keep their sizes."""
+        b, f = x.shape[0], x.shape[2]
+        flat = pictures(x)
+        shift = self.embed(F.silu(embedding)).repeat_interleave(f, 0)
+        y = self.conv1(self.norm1(flat)) + shift[:, :, None, None]
+        y = self.conv2(self.dropout(self.norm2(y)))
+        return self.temporal(clips(self.shortcut(flat) + y, b))
+
+
+class Downsample(nn.Module):
+    """Halve height and width by a strided convolution; odd sizes round up."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h2 w2"]:
+        """``ceil(h / 2)`` by ``ceil(w / 2)``."""
+        return clips(self.conv(pictures(x)), x.shape[0])
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement to the size of the skip it will meet, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c f h w"], size: torch.Size) -> Float[Tensor, "b c f h2 w2"]:
+        """``size`` is ``(h2, w2)``: twice the input, or one less where the encoder met an odd size."""
+        flat = F.interpolate(pictures(x), size=tuple(size), mode="nearest")
+        return clips(self.conv(flat), x.shape[0])

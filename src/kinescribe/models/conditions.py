@@ -1,0 +1,48 @@
+"""What a UNet is told besides the noisy clip: the seams through which a variant enters the one trunk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SkipFilter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""The fifth seam: ``(x, skip) -> (x, skip)`` before a decoder block joins the two, each ``b c f h w``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """Four of the five seams, for a batch of ``b`` clips.
+
+    ``tokens`` are attended to by every frame; ``concat`` are extra input channels beside the latents;
+    ``embedding`` is added to the time embedding; ``hidden`` is added after the first convolution.
+    """
+
+    tokens: Float[Tensor, "b n d"]
+    concat: Float[Tensor, "b c f h w"] | None = None
+    embedding: Float[Tensor, "b e"] | None = None
+    hidden: Float[Tensor, "b k f h w"] | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Conditioning":
+        """A new conditioning with ``change`` applied to every part that is there."""
+        return Conditioning(
+            tokens=change(self.tokens),
+            concat=None if self.concat is None else change(self.concat),
+            embedding=None if self.embedding is None else change(self.embedding),
+            hidden=None if self.hidden is None else change(self.hidden),
+        )
+
+
+def join(first: Conditioning, second: Conditioning) -> Conditioning:
+    """Two conditionings of the same kind as one batch, ``first`` in front."""
+    return Conditioning(
+        tokens=torch.cat([first.tokens, second.tokens]),
+        concat=_both(first.concat, second.concat),
+        embedding=_both(first.embedding, second.embedding),
+        hidden=_both(first.hidden, second.hidden),
+    )
+
+
+def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])

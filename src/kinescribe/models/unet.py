@@ -1,0 +1,213 @@
+"""The one UNet of the family: spatial layers on every frame, temporal layers on every pixel.
+
+ModelScope text-to-video technical report (arXiv 2308.06571), section 3. All 1,480 tensors of the published
+1.7 B checkpoints have their place here; a variant adds only what goes through a seam of ``Conditioning``.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from kinescribe.models.blocks import Downsample, ResidualBlock, Upsample
+from kinescribe.models.conditions import Conditioning, SkipFilter
+from kinescribe.models.transformer import SpatialTransformer, TemporalTransformer
+from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.temporal import channels_last, clips, pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Sizes of a UNet.
+
+    ``in_channels`` counts latents and ``concat`` channels together. ``attention_levels`` says for each level,
+    finest first, whether its blocks have transformers. ``stem_heads`` counts the heads of the temporal
+    transformer behind the first convolution; every other transformer has ``channels // head_dim``.
+    """
+
+    in_channels: int
+    out_channels: int
+    width: int
+    multipliers: tuple[int, ...]
+    blocks_per_level: int
+    attention_levels: tuple[bool, ...]
+    head_dim: int
+    stem_heads: int
+    context_dim: int
+    groups: int
+    dropout: float
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each level, finest first."""
+        return tuple(self.width * m for m in self.multipliers)
+
+
+def sinusoid(t: Num[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
+    """``[cos(t w_i) | sin(t w_i)]`` with ``w_i = 10000^(-i / half)``, in float32; ``width`` is even."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(10000) / half))
+    angles = t.float()[:, None] * rates
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class Block(nn.Module):
+    """A residual block and, on levels with attention, a spatial and a temporal transformer."""
+
+    def __init__(self, config: UNetConfig, c_in: int, c_out: int, *, attention: bool) -> None:
+        super().__init__()
+        self.residual = ResidualBlock(c_in, c_out, 4 * config.width, config.groups, config.dropout)
+        self.spatial = spatial(config, c_out) if attention else None
+        self.temporal = temporal(config, c_out) if attention else None
+
+    def forward(
+        self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"], tokens: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b o f h w"]:
+        """``c_out`` channels; space and time keep their sizes."""
+        x = self.residual(x, embedding)
+        if self.spatial is not None and self.temporal is not None:
+            x = self.temporal(self.spatial(x, tokens))
+        return x
+
+
+class EncoderLevel(nn.Module):
+    """The blocks of one resolution and the way down, if there is one; what each leaves is kept as a skip."""
+
+    def __init__(self, blocks: list[Block], resample: Downsample | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.resample = resample
+
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
+        """``b c f h w`` to the next level's shape; appends to ``skips``."""
+        for block in self.blocks:
+            x = block(x, embedding, tokens)
+            skips.append(x)
+        if self.resample is not None:
+            x = self.resample(x)
+            skips.append(x)
+        return x
+
+
+class DecoderLevel(nn.Module):
+    """The blocks of one resolution, each fed by a skip, and the way up, if there is one."""
+
+    def __init__(
+        self, blocks: list[Block], resample: Upsample | None, skip_filter: SkipFilter | None
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.resample = resample
+        self.skip_filter = skip_filter
+
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
+        """``b c f h w`` to the next level's shape; takes from the end of ``skips``."""
+        for block in self.blocks:
+            skip = skips.pop()
+            if self.skip_filter is not None:
+                x, skip = self.skip_filter(x, skip)
+            x = block(channels_last(torch.cat([x, skip], 1)), embedding, tokens)
+        if self.resample is not None:
+            x = self.resample(x, skips[-1].shape[-2:])
+        return x
+
+
+class Middle(nn.Module):
+    """The coarsest resolution; it always has attention."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        c = config.channels[-1]
+        self.enter = ResidualBlock(c, c, 4 * config.width, config.groups, config.dropout)
+        self.spatial = spatial(config, c)
+        self.temporal = temporal(config, c)
+        self.leave = ResidualBlock(c, c, 4 * config.width, config.groups, config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"], tokens: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b c f h w"]:
+        """Same shape."""
+        x = self.spatial(self.enter(x, embedding), tokens)
+        return self.leave(self.temporal(x), embedding)
+
+
+class UNet(nn.Module):
+    """Predicts noise, velocity or the clean clip (the schedule says which) from a noisy clip."""
+
+    def __init__(self, config: UNetConfig, skip_filter: SkipFilter | None = None) -> None:
+        super().__init__()
+        self.config = config
+        width, groups = config.width, config.groups
+        self.time_embedding = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
+        )
+        self.stem = nn.Conv2d(config.in_channels, width, 3, padding=1)
+        self.stem_temporal = TemporalTransformer(width, config.stem_heads, config.head_dim, groups)
+        self.down, skips = encoder(config)
+        self.middle = Middle(config)
+        self.up = decoder(config, skips, skip_filter)
+        self.norm = GroupNorm(groups, config.channels[0], eps=1e-5, silu=True)
+        self.head = nn.Conv2d(config.channels[0], config.out_channels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self, x: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], conditioning: Conditioning
+    ) -> Float[Tensor, "b o f h w"]:
+        """``x`` holds noisy latents, ``t`` training steps (fractions allowed); any ``f``, ``h`` and ``w`` will do."""
+        b = x.shape[0]
+        embedding = self.time_embedding(sinusoid(t, self.config.width).to(x.dtype))
+        if conditioning.embedding is not None:
+            embedding = embedding + conditioning.embedding
+        if conditioning.concat is not None:
+            x = torch.cat([x, conditioning.concat], 1)
+        x = clips(self.stem(pictures(channels_last(x))), b)
+        if conditioning.hidden is not None:
+            x = x + conditioning.hidden
+        x = self.stem_temporal(x)
+        skips = [x]
+        for level in self.down:
+            x = level(x, embedding, conditioning.tokens, skips)
+        x = self.middle(x, embedding, conditioning.tokens)
+        for level in self.up:
+            x = level(x, embedding, conditioning.tokens, skips)
+        return clips(self.head(self.norm(pictures(x))), b)
+
+
+def spatial(config: UNetConfig, channels: int) -> SpatialTransformer:
+    """The spatial transformer of a level with ``channels``."""
+    return SpatialTransformer(channels, channels // config.head_dim, config.context_dim, config.groups)
+
+
+def temporal(config: UNetConfig, channels: int) -> TemporalTransformer:
+    """The temporal transformer of a level with ``channels``."""
+    return TemporalTransformer(channels, channels // config.head_dim, config.head_dim, config.groups)
+
+
+def encoder(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
+    """The levels of the encoder, finest first, and the channels of the skips they leave, in order."""
+    levels, skips, c_in = nn.ModuleList(), [config.width], config.width
+    for c, attention in zip(config.channels, config.attention_levels, strict=True):
+        blocks = []
+        for _ in range(config.blocks_per_level):
+            blocks.append(Block(config, c_in, c, attention=attention))
+            c_in = c
+            skips.append(c)
+        last = len(levels) == len(config.channels) - 1
+        levels.append(EncoderLevel(blocks, None if last else Downsample(c)))
+        skips += [] if last else [c]
+    return levels, skips
+
+
+def decoder(config: UNetConfig, skips: list[int], skip_filter: SkipFilter | None) -> nn.ModuleList:
+    """The levels of the decoder, coarsest first: one block more than the encoder, each fed by a skip."""
+    levels, c_in, skips = nn.ModuleList(), config.channels[-1], list(skips)
+    pairs = zip(reversed(config.channels), reversed(config.attention_levels), strict=True)
+    for c, attention in pairs:
+        blocks = []
+        for _ in range(config.blocks_per_level + 1):
+            blocks.append(Block(config, c_in + skips.pop(), c, attention=attention))
+            c_in = c
+        levels.append(DecoderLevel(blocks, Upsample(c) if skips else None, skip_filter))
+    return levels

@@ -1,0 +1,1 @@
+"""Single operations: a plain reference of a few lines beside each fast version, with equal numbers."""

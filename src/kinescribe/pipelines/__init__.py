@@ -1,0 +1,1 @@
+"""Tasks: a request and a model in, a video out."""

@@ -1,0 +1,50 @@
+"""Where a model runs and in which number format: the only place that resolves ``auto``."""
+
+import torch
+
+from kinescribe.errors import OptionError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first of cuda, mps, cpu that is there; raises ``OptionError`` naming what is there."""
+    present = available_devices()
+    if name == "auto":
+        return torch.device(present[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise OptionError(f"device={name!r} is not known: use auto or one of {', '.join(present)}") from None
+    if device.type not in present:
+        raise OptionError(f"device={name!r} is not on this machine: use auto or one of {', '.join(present)}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def available_devices() -> list[str]:
+    """Device types of this machine, best first; never empty."""
+    here = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
+    return [name for name, present in here if present]
+
+
+def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """``auto`` is float16 on CUDA, float32 on MPS (half precision gave black frames there), and on a CPU
+    bfloat16 where the processor computes in it (twice as fast), else float32."""
+    if isinstance(name, torch.dtype):
+        return name
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else torch.float32
+    if name not in DTYPES:
+        raise OptionError(f"dtype={name!r} is not known: use auto, {', '.join(DTYPES)}")
+    if DTYPES[name] == torch.float16 and device.type == "cpu":
+        raise OptionError("dtype=float16 is very slow on a CPU: use bfloat16 or float32")
+    return DTYPES[name]
+
+
+def _cpu_has_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

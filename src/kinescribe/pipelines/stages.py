@@ -1,0 +1,143 @@
+"""The stages every task is made of: text to tokens, latents to pixels, and the check that numbers are numbers."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from kinescribe.components import Components
+from kinescribe.errors import KinescribeWarning, NumbersError
+
+DECODE_PIXELS = 2**20
+"""Frames are decoded together up to so many pixels at a time: enough to fill a device, little memory."""
+
+
+def encode_text(components: Components, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
+    """What the text tower makes of each prompt, in the tower's dtype.
+
+    Warns, one line each, of words cut off and of words the vocabulary lacks.
+    """
+    tokens = components.tokenizer(list(prompts))
+    for prompt, dropped, unknown in zip(prompts, tokens.dropped, tokens.unknown, strict=True):
+        _warn_of_text(components, prompt, dropped, unknown)
+    device = next(components.text.parameters()).device
+    return components.text(tokens.ids.to(device))
+
+
+def _warn_of_text(components: Components, prompt: str, dropped: list[str], unknown: list[str]) -> None:
+    if dropped:
+        limit = components.tokenizer.context_length
+        say(
+            f"the prompt is longer than {limit} tokens; not seen: {' '.join(dropped)!r}. Put the main words first"
+        )
+    letters = [ch for ch in prompt if ch.isalpha()]
+    latin = sum(ord(ch) < 0x250 for ch in letters)
+    if letters and latin < len(letters) / 2:
+        say(
+            "the prompt is mostly not in Latin letters; the model learned English: translate it for a better clip"
+        )
+    elif unknown:
+        say(
+            f"{components.spec.name} does not know {', '.join(map(repr, unknown))} and leaves them out; "
+            "a full model understands any English: --model DIR_OR_NAME (kinescribe models list)"
+        )
+
+
+def decode(components: Components, latents: Float[Tensor, "b c f h w"]) -> list[UInt8[np.ndarray, "f h w 3"]]:
+    """Frames of every clip from scaled latents, a few pictures at a time.
+
+    Numbers that are not finite are decoded once more in float32; raises ``NumbersError`` if that fails too.
+    """
+    return [np.concatenate(list(_decode_clip(components.vae, clip))) for clip in latents]
+
+
+def _decode_clip(vae: nn.Module, clip: Tensor) -> Iterator[np.ndarray]:
+    scale = 1.0 / vae.config.scale  # type: ignore[union-attr,operator]
+    factor = vae.config.factor  # type: ignore[union-attr]
+    pictures = rearrange(clip, "c f h w -> f c h w").float() * scale
+    pixels = pictures.shape[-1] * pictures.shape[-2] * factor**2  # type: ignore[operator]
+    for chunk in pictures.split(max(1, int(DECODE_PIXELS // pixels))):
+        yield to_uint8(_decode_finite(vae, chunk))
+
+
+def _decode_finite(vae: nn.Module, latents: Tensor) -> Tensor:
+    dtype = next(vae.parameters()).dtype
+    images = vae.decode(latents.to(dtype))  # type: ignore[operator]
+    if bool(torch.isfinite(images).all()):
+        return images
+    if dtype != torch.float32:
+        say(f"decoding in {str(dtype).removeprefix('torch.')} overflowed: decoded again in float32")
+        vae.float()
+        images = vae.decode(latents)  # type: ignore[operator]
+        vae.to(dtype)
+        if bool(torch.isfinite(images).all()):
+            return images
+    raise NumbersError(
+        "the autoencoder gave numbers that are not finite, in float32 too: check the weights (kinescribe models check)"
+    )
+
+
+def to_uint8(images: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """[-1, 1] to [0, 255], clamped and cut off (not rounded), as the original does."""
+    levels = ((images.float() * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
+    return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
+
+
+def require_finite(latents: Tensor, *, step: int, total: int, unet: nn.Module, again: "Replay") -> None:
+    """Raise ``NumbersError`` naming step, dtype and module if ``latents`` hold anything that is not a number."""
+    if bool(torch.isfinite(latents.sum())) or bool(torch.isfinite(latents).all()):
+        return
+    dtype = str(next(unet.parameters()).dtype).removeprefix("torch.")
+    module = first_bad_module(unet, again)
+    advice = (
+        "use --dtype float32 or bfloat16"
+        if dtype == "float16"
+        else "check the weights (kinescribe models check)"
+    )
+    raise NumbersError(
+        f"numbers that are not finite at step {step} of {total} (UNet in {dtype}, first in {module}): {advice}"
+    )
+
+
+class Replay:
+    """The last call of a network, kept so that a failure can be traced to a module."""
+
+    def __init__(self, call: nn.Module) -> None:
+        self.call = call
+        self.args: tuple[object, ...] = ()
+
+    def __call__(self, *args: object) -> Tensor:
+        """Call through, and remember the arguments."""
+        self.args = args
+        return self.call(*args)
+
+
+def first_bad_module(unet: nn.Module, replay: Replay) -> str:
+    """Name of the innermost module whose output is the first to be not finite; runs the network once more."""
+    found: list[str] = []
+
+    def watch(name: str) -> object:
+        def hook(_module: nn.Module, _args: object, output: object) -> None:
+            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
+                found.append(name)
+
+        return hook
+
+    leaves = [(name, module) for name, module in unet.named_modules() if not list(module.children())]
+    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]  # type: ignore[arg-type]
+    try:
+        if replay.args:
+            replay(*replay.args)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "the sampler"
+
+
+def say(message: str) -> None:
+    """One line for the user, who can act upon it."""
+    warnings.warn(message, KinescribeWarning, stacklevel=3)

@@ -1,0 +1,211 @@
+"""The diffusion stage: a UNet and its text tower learn to denoise the cached latents of captioned clips."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from kinescribe.diffusion.denoiser import Branch, denoiser
+from kinescribe.diffusion.noise import Noise
+from kinescribe.diffusion.samplers import plan, sample
+from kinescribe.diffusion.schedule import Schedule
+from kinescribe.models.conditions import Conditioning, join
+from kinescribe.models.text import TextEncoder
+from kinescribe.models.unet import UNet
+from kinescribe.train import report, weights
+from kinescribe.train.compiled import compile_in_place
+from kinescribe.train.config import DiffusionTraining
+from kinescribe.train.data import Drawing, Ring, Scribe, pixels, render_clips, world_tokenizer
+from kinescribe.train.losses import clip_weights, diffusion_loss, draw_times
+from kinescribe.train.ranks import Ranks
+from kinescribe.train.vae import HELD_OUT_SEED, clip_bytes
+
+ENCODED_AT_ONCE = 512
+VALIDATED_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a step trains on: scaled latents, the words, and whatever else a conditional model is told."""
+
+    latents: Float[Tensor, "b c f h w"]
+    ids: Int[Tensor, "b n"]
+    concat: Float[Tensor, "b k f h w"] | None = None
+    embedding: Float[Tensor, "b e"] | None = None
+    hidden: Float[Tensor, "b w f h w"] | None = None
+
+
+class Denoising(nn.Module):
+    """UNet and text tower as one call, so that their gradients are averaged over processes together."""
+
+    def __init__(self, unet: UNet, text: TextEncoder) -> None:
+        super().__init__()
+        self.unet, self.text = unet, text
+
+    def forward(self, noisy: Float[Tensor, "b c f h w"], t: Int[Tensor, " b"], batch: Batch) -> Float[Tensor, "b c f h w"]:
+        """The prediction for `noisy`, which is `batch.latents` at the noise levels of steps `t`."""
+        conditioning = Conditioning(
+            tokens=self.text(batch.ids), concat=batch.concat, embedding=batch.embedding, hidden=batch.hidden
+        )
+        # Stills go past the compiled code: a second compilation costs more than it would gain on them.
+        unet = self.unet if noisy.shape[2] > 1 else self.unet.forward
+        return unet(noisy, t, conditioning)  # type: ignore[no-any-return]
+
+
+class DiffusionStage:
+    """Trains `Denoising` on clips of the world against a frozen autoencoder; see `loop.Stage`."""
+
+    def __init__(self, config: DiffusionTraining, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.tokenizer = world_tokenizer(config.text.context_length)
+        text = dataclasses.replace(config.text, vocabulary=self.tokenizer.vocabulary)
+        self.config = dataclasses.replace(config, text=text)
+        self.samples = config.batch
+        self.vae = weights.read_vae(Path(config.vae_from)).to(ranks.device, memory_format=torch.channels_last)
+        self.vae.eval().requires_grad_(False)
+        self.schedule = Schedule(config.schedule)
+        # On the device, so that a step's levels are looked up without asking the host.
+        self.schedule.signal = self.schedule.signal.to(ranks.device)
+        self.schedule.noise = self.schedule.noise.to(ranks.device)
+        self.model: nn.Module = self._build().to(ranks.device)
+        self.empty = self.tokenizer([""]).ids.to(ranks.device)
+        drawing = Drawing(
+            count=config.cache.chunk, captions=config.captions, context_length=text.context_length, held_out=False
+        )
+        self.scribe = Scribe(drawing, config.run.seed, ranks.rank, config.cache.workers)
+        self.ring = Ring(config.cache, self._chunk)
+        self.test = self._test_clips(drawing)
+
+    def prepare(self, step: int) -> None:
+        """Render and encode new clips when their time has come."""
+        self.ring.reach(step)
+
+    def losses(self, model: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
+        """The weighted error at random noise levels, on clips or, in `image_share` of the steps, on stills."""
+        stills = still_step(step, self.config.image_share)
+        self.samples = self.config.image_batch if stills else self.config.batch
+        loss = self._loss(model, self._batch(self.samples, stills, generator), generator)
+        return {"loss": loss} | ({"still_loss": loss} if stills else {"clip_loss": loss})
+
+    def compile(self) -> None:
+        """Compile the UNet; the text tower is too small to gain."""
+        compile_in_place(self.model.unet)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, Tensor]:
+        """The plain error at even noise levels on clips of held-out combinations, with the same noise every time."""
+        generator = Generator(self.ranks.device).manual_seed(HELD_OUT_SEED + self.ranks.rank)
+        total = self.config.schedule.train_steps
+        losses = []
+        for begin in range(0, self.config.validation_clips, VALIDATED_AT_ONCE):
+            rows = slice(begin, begin + VALIDATED_AT_ONCE)
+            latents = as_clips(self.test["latents"][rows].float())
+            batch = Batch(latents=latents, ids=self.test["ids"][rows, 0].long())
+            t = draw_times(len(latents), total, 1.0, generator)
+            eps = torch.randn(latents.shape, generator=generator, device=latents.device)
+            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.ranks.device.type == "cuda"):
+                output = model(self.schedule.corrupt(latents, eps, t), t, batch)
+            error = (output.float() - self.schedule.target(latents, eps, t)).square().mean(dim=(1, 2, 3, 4))
+            losses.append(error)
+        error = torch.cat(losses)
+        return {"loss": error.mean()}
+
+    @torch.no_grad()
+    def show(self, model: nn.Module, picture: Path) -> None:
+        """Sample the recipe's prompts with guidance and write them as a sheet, one row a prompt."""
+        prompts = self.config.sheet_prompts
+        if prompts:
+            report.write_samples(self.sample(model, prompts), picture)
+
+    @torch.no_grad()
+    def sample(self, model: nn.Module, prompts: tuple[str, ...]) -> "Float[Tensor, 'b f h w 3']":
+        """Clips for the prompts as bytes, with DPM-Solver++ and the recipe's steps and guidance."""
+        config, device, n = self.config, self.ranks.device, len(prompts)
+        ids = self.tokenizer(list(prompts)).ids.to(device)
+        positive = Conditioning(tokens=model.text(ids))  # type: ignore[operator, union-attr]
+        negative = Conditioning(tokens=model.text(self.empty.expand(n, -1)))  # type: ignore[operator, union-attr]
+        conditionings = {"positive": positive, "negative": negative, "both": join(negative, positive)}
+
+        def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
+            times = torch.full((len(x),), int(t), device=device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                return model.unet(x, times, conditionings[branch])  # type: ignore[operator, union-attr, no-any-return]
+
+        side = config.cache.size // self.vae.config.factor
+        draws = Noise(range(n), (config.unet.out_channels, config.cache.frames, side, side), device=device)
+        path = plan("dpmpp_2m", Schedule(config.schedule), config.sheet_steps)
+        denoise = denoiser(predict, config.schedule.prediction, guidance=config.sheet_guidance)
+        x = path.start * draws.initial()
+        for step in sample("dpmpp_2m", denoise, x, path, noise=draws.step):
+            x = step.x
+        frames = rearrange(x, "b c f h w -> (b f) c h w") / self.vae.config.scale
+        return clip_bytes(torch.cat([self.vae.decode(part) for part in frames.split(128)]), n)  # type: ignore[return-value]
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """UNet, text tower, autoencoder, tokenizer and schedule as a native model folder, in fp16."""
+        weights.write_model(folder, model.unet, model.text, self.vae, self.tokenizer, self.config.schedule)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """End the workers."""
+        self.scribe.close()
+
+    def _build(self) -> Denoising:
+        torch.manual_seed(self.config.run.seed)
+        model = Denoising(UNet(self.config.unet), TextEncoder(self.config.text))
+        if self.config.init_from is not None:
+            weights.read_model(Path(self.config.init_from), model.unet, model.text)
+        return model
+
+    def _loss(self, model: nn.Module, batch: Batch, generator: Generator) -> Float[Tensor, ""]:
+        noise = self.config.noise
+        t = draw_times(len(batch.ids), self.config.schedule.train_steps, noise.shift, generator)
+        eps = torch.randn(batch.latents.shape, generator=generator, device=t.device)
+        output = model(self.schedule.corrupt(batch.latents, eps, t), t, batch)
+        target = self.schedule.target(batch.latents, eps, t)
+        return diffusion_loss(output, target, clip_weights(self.schedule, t, noise.weighting))
+
+    def _batch(self, n: int, stills: bool, generator: Generator) -> Batch:
+        device = generator.device
+        rows = self.ring.rows(n, generator)
+        choice = torch.randint(self.config.captions, (n,), generator=generator, device=device)
+        frame = torch.randint(self.config.cache.frames, (n,), generator=generator, device=device)
+        wordless = torch.rand(n, 1, generator=generator, device=device) < self.config.condition_dropout
+        latents = self.ring["latents"][rows, frame][:, None] if stills else self.ring["latents"][rows]
+        ids = torch.where(wordless, self.empty, self.ring["ids"][rows, choice].long())
+        return Batch(latents=as_clips(latents.float()), ids=ids)
+
+    def _chunk(self, number: int) -> dict[str, Tensor]:
+        drawn = self.scribe.take(number)
+        ids = torch.from_numpy(drawn.ids).to(self.ranks.device)
+        parts = [self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)]
+        return {"latents": torch.cat(parts), "ids": ids}
+
+    @torch.no_grad()
+    def _encode(self, frames: Tensor) -> Float[Tensor, "n f h w c"]:
+        """Scaled mean latents in fp16, channels innermost, of clips in bytes `n f h w 3`."""
+        n, device = len(frames), self.ranks.device
+        parts = []
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            for pictures in frames.flatten(0, 1).split(ENCODED_AT_ONCE):
+                parts.append(self.vae.encode(pixels(pictures)).mean.float() * self.vae.config.scale)
+        return rearrange(torch.cat(parts), "(n f) c h w -> n f h w c", n=n).half()
+
+    def _test_clips(self, drawing: Drawing) -> dict[str, Tensor]:
+        drawing = dataclasses.replace(drawing, count=self.config.validation_clips, held_out=True)
+        drawn = Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0)
+        parts = [self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)]
+        return {"latents": torch.cat(parts), "ids": torch.from_numpy(drawn.ids).to(self.ranks.device)}
+
+
+def still_step(step: int, share: float) -> bool:
+    """Whether a step trains on stills: `share` of the steps, evenly spread, and the same ones in every process."""
+    return int((step + 1) * share) > int(step * share)
+
+
+def as_clips(latents: Float[Tensor, "b f h w c"]) -> Float[Tensor, "b c f h w"]:
+    """A view with the models' axes, channels innermost in memory as they like it."""
+    return rearrange(latents, "b f h w c -> b c f h w")

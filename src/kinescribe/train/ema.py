@@ -1,0 +1,26 @@
+"""The exponential moving average of the weights, which is what gets sampled, judged and exported."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Ema:
+    """A shadow of a module whose parameters follow it slowly.
+
+    The decay warms up as `min(decay, (1 + n) / (10 + n))` after n updates, so that early averages are not dominated by the
+    initial weights. `module` is in evaluation mode, in float32, and takes no gradients.
+    """
+
+    def __init__(self, source: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.module = copy.deepcopy(source).eval().requires_grad_(False)
+        self._shadow = list(self.module.parameters())
+        self._source = list(source.parameters())
+
+    @torch.no_grad()
+    def update(self, updates: int) -> None:
+        """Move towards the source's present weights; `updates` counts the updates before this one."""
+        decay = min(self.decay, (1 + updates) / (10 + updates))
+        torch._foreach_lerp_(self._shadow, self._source, 1 - decay)

@@ -1,0 +1,84 @@
+"""What is minimised: velocity, noise or clean error of the diffusion model, and the autoencoder's rebuilding error."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from kinescribe.diffusion.schedule import Prediction, Schedule
+from kinescribe.models.vae import DiagonalGaussian
+from kinescribe.train.config import VAELossConfig
+
+LARGEST_SNR = 5.0
+
+
+def draw_times(n: int, train_steps: int, shift: float, generator: Generator) -> Int[Tensor, " n"]:
+    """Training steps in [0, train_steps), one from each of `n` equal shares of the times, so that batches differ less.
+
+    `shift` s maps a uniform time u to s u / (1 + (s - 1) u): above one, high noise is drawn more often.
+    """
+    device = generator.device
+    u = (torch.rand(n, generator=generator, device=device) + torch.arange(n, device=device)) / n
+    u = shift * u / (1 + (shift - 1) * u)
+    return (u * train_steps).long().clamp_(0, train_steps - 1)
+
+
+def clip_weights(
+    schedule: Schedule, t: Int[Tensor, " b"], weighting: Literal["uniform", "min_snr"]
+) -> Float[Tensor, " b"]:
+    """The weight of each clip's mean squared error in the unit that the model predicts.
+
+    "min_snr" weighs the clean estimate's error by min(SNR, 5) (Hang et al., 2303.09556); "uniform" leaves the
+    prediction's own error alone, which for velocity is a weight of SNR + 1 on the clean estimate's.
+    """
+    if weighting == "uniform":
+        return torch.ones_like(t, dtype=torch.float32)
+    signal, noise = schedule.signal[t].float(), schedule.noise[t].float()
+    snr = (signal / noise) ** 2
+    per_unit: dict[Prediction, Tensor] = {"clean": torch.ones_like(snr), "noise": snr, "velocity": snr + 1}
+    return snr.clamp(max=LARGEST_SNR) / per_unit[schedule.config.prediction].clamp(min=1e-4)
+
+
+def diffusion_loss(
+    output: Float[Tensor, "b c f h w"], target: Float[Tensor, "b c f h w"], weights: Float[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """The weighted mean over clips of the mean squared error."""
+    error = (output.float() - target.float()).square().mean(dim=(1, 2, 3, 4))
+    return (weights * error).mean()
+
+
+def rebuilding_losses(
+    rebuilt: Float[Tensor, "n 3 h w"],
+    pictures: Float[Tensor, "n 3 h w"],
+    posterior: DiagonalGaussian,
+    weights: VAELossConfig,
+) -> dict[str, Float[Tensor, ""]]:
+    """The autoencoder's terms by name and their weighted sum as "loss"; pictures in [-1, 1].
+
+    Edges are differences of neighbouring pixels: an L1 on them keeps thin shapes that a plain L1 washes out. The coarse
+    term compares pictures shrunk four times, which steadies flat colours.
+    """
+    rebuilt, error = rebuilt.float(), rebuilt.float() - pictures
+    terms = {
+        "absolute": error.abs().mean(),
+        "square": error.square().mean(),
+        "edge": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
+        "coarse": F.avg_pool2d(error, 4).abs().mean(),
+        "divergence": divergence(posterior),
+    }
+    terms["loss"] = (
+        terms["absolute"]
+        + weights.square * terms["square"]
+        + weights.edge * terms["edge"]
+        + weights.coarse * terms["coarse"]
+        + weights.divergence * terms["divergence"]
+    )
+    return terms
+
+
+def divergence(posterior: DiagonalGaussian) -> Float[Tensor, ""]:
+    """Mean over latents of the Kullback-Leibler divergence from a unit Gaussian, in nats."""
+    mean, std = posterior.mean.float(), posterior.std.float()
+    return 0.5 * (mean.square() + std.square() - 1 - 2 * std.clamp(min=1e-7).log()).mean()

@@ -1,0 +1,78 @@
+"""The processes of one run: alone, or started by torchrun with one process a device."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kinescribe.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process's place among `world` processes, and the device it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model itself when alone, else a copy of the handle that averages gradients over the processes."""
+        if self.world == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
+        )
+
+    def from_first(self, *values: float) -> list[float]:
+        """The first process's numbers, in every process: what all must decide alike (time, a request to stop)."""
+        if self.world == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.broadcast(tensor, 0)
+        return tensor.tolist()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over the processes, in every process."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values = values / self.world
+        return values
+
+    def stack(self, values: Tensor) -> Tensor:
+        """The tensors of all processes, stacked along a new first axis, on the CPU."""
+        if self.world == 1:
+            return values[None].cpu()
+        parts = [torch.empty_like(values, device=self.device) for _ in range(self.world)]
+        dist.all_gather(parts, values.to(self.device))
+        return torch.stack(parts).cpu()
+
+    def leave(self) -> None:
+        """Part from the other processes; call it once, at the end."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def join(device: Literal["auto", "cpu", "cuda"]) -> Ranks:
+    """Take this process's place; under torchrun its environment variables tell which one that is."""
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DataError("run.device=cuda but no CUDA device is visible: use --set run.device=cpu")
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(place)
+    if world > 1:
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    return Ranks(rank=rank, world=world, device=place)

@@ -1,0 +1,124 @@
+"""The autoencoder stage: stills of the world, squeezed eight times in height and width and rebuilt."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+
+from kinescribe.models.vae import AutoencoderKL, DiagonalGaussian, VAEConfig
+from kinescribe.train import report, weights
+from kinescribe.train.config import VAETraining
+from kinescribe.train.data import Drawing, Ring, Scribe, pixels, render_stills
+from kinescribe.train.losses import rebuilding_losses
+from kinescribe.train.ranks import Ranks
+
+HELD_OUT_SEED = 0x5EED
+VALIDATION_STILLS = 512
+SHOWN = 8
+
+
+class Autoencoding(nn.Module):
+    """The autoencoder as one call, so that gradients of its two halves are averaged over processes together."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.vae = AutoencoderKL(config)
+
+    def forward(
+        self, pictures: Float[Tensor, "n 3 h w"], noise: Float[Tensor, "n c h2 w2"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The rebuilt pictures, and mean and deviation of their latents."""
+        posterior = self.vae.encode(pictures)
+        return self.vae.decode(posterior.sample(noise)), posterior.mean, posterior.std
+
+
+class VAEStage:
+    """Trains `AutoencoderKL` on stills of the world; see `loop.Stage`."""
+
+    def __init__(self, config: VAETraining, ranks: Ranks) -> None:
+        self.config, self.ranks = config, ranks
+        self.samples = config.batch
+        torch.manual_seed(config.run.seed)
+        model = Autoencoding(config.vae)
+        if config.init_from is not None:
+            model.vae.load_state_dict(weights.read_vae(Path(config.init_from), config.vae).state_dict())
+        self.model: nn.Module = model.to(ranks.device, memory_format=torch.channels_last)
+        drawing = Drawing(count=config.cache.chunk, captions=0, context_length=0, held_out=False)
+        self.scribe = Scribe(drawing, config.run.seed, ranks.rank, config.cache.workers)
+        self.ring = Ring(config.cache, self._stills)
+        self.test = self._test_stills()
+
+    def prepare(self, step: int) -> None:
+        """Renew the pool of stills when its time has come."""
+        self.ring.reach(step)
+
+    def losses(self, model: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        """Rebuild a random batch of stills from sampled latents."""
+        pictures = pixels(self.ring["stills"][self.ring.rows(self.config.batch, generator)])
+        side = self.config.cache.size // self.config.vae.factor
+        shape = (self.config.batch, self.config.vae.latent_channels, side, side)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        rebuilt, mean, std = model(pictures, noise)
+        return rebuilding_losses(rebuilt, pictures, DiagonalGaussian(mean, std), self.config.loss)
+
+    def compile(self) -> None:
+        """Compile the autoencoder; the moving average stays as it is."""
+        weights.compile_in_place(self.model)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, Tensor]:
+        """PSNR in dB of held-out stills, rebuilt from mean latents as use will do, and the latents' deviation."""
+        errors, squares, counts = [], [], 0
+        for stills in self.test.split(64):
+            pictures = pixels(stills)
+            latents = model.vae.encode(pictures).mean  # type: ignore[union-attr, operator]
+            rebuilt = model.vae.decode(latents).clamp(-1, 1)  # type: ignore[union-attr, operator]
+            errors.append((rebuilt - pictures).square().mean(dim=(1, 2, 3)) / 4)
+            squares.append(latents.square().sum())
+            counts += latents.numel()
+        error = torch.cat(errors)
+        deviation = (torch.stack(squares).sum() / counts).sqrt()
+        return {"loss": error.mean(), "psnr": -10 * error.mean().log10(), "worst_psnr": -10 * error.max().log10(), "deviation": deviation}
+
+    @torch.no_grad()
+    def show(self, model: nn.Module, picture: Path) -> None:
+        """Held-out stills above their rebuilt selves."""
+        stills = self.test[: 4 * SHOWN]
+        rebuilt = model.vae.decode(model.vae.encode(pixels(stills)).mean)  # type: ignore[union-attr, operator]
+        rows = torch.stack([stills.view(4, SHOWN, *stills.shape[1:]), as_bytes(rebuilt).view(4, SHOWN, *stills.shape[1:])], 1)
+        report.write_samples(rows.flatten(0, 1).cpu().numpy(), picture)
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """The autoencoder in fp16, with the scale that brings its latents to unit deviation."""
+        deviation = float(self.validate(model)["deviation"])
+        scale = 1.0 if not math.isfinite(deviation) or deviation == 0 else float(f"{1 / deviation:.6g}")
+        weights.write_vae(folder, model.vae, dataclasses.replace(self.config.vae, scale=scale))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """End the workers."""
+        self.scribe.close()
+
+    def _stills(self, number: int) -> dict[str, Tensor]:
+        clips = self.scribe.take(number).clips
+        return {"stills": render_stills(clips, self.config.cache, self.ranks.device, seed=number)}
+
+    def _test_stills(self) -> UInt8[Tensor, "n h w 3"]:
+        drawing = Drawing(count=VALIDATION_STILLS, captions=0, context_length=0, held_out=True)
+        count = min(VALIDATION_STILLS, self.config.cache.chunk)
+        clips = Scribe(dataclasses.replace(drawing, count=count), HELD_OUT_SEED, self.ranks.rank, 0).take(0).clips
+        return render_stills(clips, self.config.cache, self.ranks.device, seed=HELD_OUT_SEED)
+
+
+def as_bytes(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
+    """Pictures in [-1, 1], clamped, as bytes with channels last."""
+    return rearrange(((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8), "n c h w -> n h w c")
+
+
+def clip_bytes(pictures: Float[Tensor, "n 3 h w"], clips: int) -> UInt8[np.ndarray, "b f h w 3"]:
+    """Decoded frames of several clips as arrays."""
+    return rearrange(as_bytes(pictures), "(b f) h w c -> b f h w c", b=clips).cpu().numpy()

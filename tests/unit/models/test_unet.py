@@ -1,0 +1,126 @@
+"""The UNet: full-size counts, shapes, seams, and independence of what must not matter."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinescribe.models.conditions import Conditioning, join
+from kinescribe.models.unet import UNet, UNetConfig, sinusoid
+
+FULL = UNetConfig(
+    in_channels=4,
+    out_channels=4,
+    width=320,
+    multipliers=(1, 2, 4, 4),
+    blocks_per_level=2,
+    attention_levels=(True, True, True, False),
+    head_dim=64,
+    stem_heads=8,
+    context_dim=1024,
+    groups=32,
+    dropout=0.1,
+)
+TINY = replace(
+    FULL, width=16, multipliers=(1, 2), blocks_per_level=1, attention_levels=(True, False), head_dim=8,
+    stem_heads=3, context_dim=12, groups=8,
+)  # fmt: skip
+
+
+def tiny(**changes: object) -> UNet:
+    """A network whose every parameter is random: the zero initialisation would hide wrong wiring."""
+    torch.manual_seed(0)
+    unet = UNet(replace(TINY, **changes)).eval().double()  # type: ignore[arg-type]
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return unet
+
+
+def inputs(b: int = 2, f: int = 3, h: int = 8, w: int = 4) -> tuple[Tensor, Tensor, Conditioning]:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(b, 4, f, h, w, generator=g, dtype=torch.float64)
+    tokens = torch.randn(b, 5, 12, generator=g, dtype=torch.float64)
+    return x, torch.arange(b) * 300 + 7, Conditioning(tokens=tokens)
+
+
+def test_full_size_has_the_published_parameters() -> None:
+    with torch.device("meta"):
+        unet = UNet(FULL)
+    assert sum(p.numel() for p in unet.parameters()) == 1_411_233_860
+    assert len(unet.state_dict()) == 1480
+
+
+@pytest.mark.parametrize(("h", "w"), [(8, 4), (7, 5), (1, 1), (9, 2)])
+@pytest.mark.parametrize("f", [1, 2, 5])
+def test_any_size_and_length_keeps_its_shape(f: int, h: int, w: int) -> None:
+    x, t, conditioning = inputs(1, f, h, w)
+    assert tiny()(x, t, conditioning).shape == x.shape
+
+
+def test_clips_of_a_batch_do_not_see_each_other() -> None:
+    unet, (x, t, conditioning) = tiny(), inputs()
+    together = unet(x, t, conditioning)
+    for i in range(2):
+        alone = unet(x[i : i + 1], t[i : i + 1], Conditioning(tokens=conditioning.tokens[i : i + 1]))
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+def test_memory_layout_of_the_input_does_not_matter() -> None:
+    unet, (x, t, conditioning) = tiny(), inputs()
+    strided = x.contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(unet(x, t, conditioning), unet(strided, t, conditioning))
+
+
+def test_every_seam_changes_the_answer() -> None:
+    x, t, conditioning = inputs()
+    unet = tiny(in_channels=6)
+    concat = torch.ones(2, 2, 3, 8, 4, dtype=torch.float64)
+    plain = unet(x, t, Conditioning(tokens=conditioning.tokens, concat=concat))
+    variants = [
+        Conditioning(tokens=conditioning.tokens + 1, concat=concat),
+        Conditioning(tokens=conditioning.tokens, concat=concat * 2),
+        Conditioning(tokens=conditioning.tokens, concat=concat, embedding=torch.ones(2, 64).double()),
+        Conditioning(tokens=conditioning.tokens, concat=concat, hidden=torch.ones(2, 16, 3, 8, 4).double()),
+    ]
+    for variant in variants:
+        assert not torch.allclose(unet(x, t, variant), plain)
+
+
+def test_skip_filter_sees_every_skip_of_the_decoder() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def note(x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append((x.shape[1], skip.shape[1]))
+        return x, skip
+
+    x, t, conditioning = inputs()
+    filtered = UNet(TINY, skip_filter=note).eval().double()
+    plain = UNet(TINY).eval().double()
+    plain.load_state_dict(filtered.state_dict())
+    torch.testing.assert_close(filtered(x, t, conditioning), plain(x, t, conditioning))
+    assert seen == [(32, 32), (32, 16), (32, 16), (16, 16)]
+
+
+def test_a_fresh_network_answers_with_its_bias_alone() -> None:
+    torch.manual_seed(0)
+    x, t, conditioning = inputs()
+    unet = UNet(TINY).eval().double()
+    expected = unet.head.bias.detach()[:, None, None, None].expand_as(x[0])
+    torch.testing.assert_close(unet(x, t, conditioning)[0], expected)
+
+
+def test_joined_conditions_keep_their_order_and_absences() -> None:
+    first = Conditioning(tokens=torch.zeros(1, 2, 3), embedding=torch.zeros(1, 4))
+    second = Conditioning(tokens=torch.ones(1, 2, 3), embedding=torch.ones(1, 4))
+    both = join(first, second)
+    assert both.tokens[:, 0, 0].tolist() == [0, 1]
+    assert both.embedding is not None and both.concat is None and both.hidden is None
+    assert both.map(lambda part: part + 1).tokens[0, 0, 0] == 1
+
+
+def test_sinusoid_begins_with_cosines() -> None:
+    out = sinusoid(torch.tensor([0, 10]), 4)
+    assert out[0].tolist() == [1, 1, 0, 0]
+    torch.testing.assert_close(out[1, 0], torch.tensor(10.0).cos())
+    torch.testing.assert_close(out[1, 3], torch.tensor(0.1).sin())

@@ -1,0 +1,49 @@
+"""The autoencoder: full-size counts, shapes, the one-sided padding."""
+
+import torch
+
+from kinescribe.models.vae import AutoencoderKL, Downsample, VAEConfig
+
+FULL = VAEConfig(
+    in_channels=3, latent_channels=4, width=128, multipliers=(1, 2, 4, 4), blocks_per_level=2, groups=32,
+    scale=0.18215,
+)  # fmt: skip
+TINY = VAEConfig(
+    in_channels=3,
+    latent_channels=4,
+    width=8,
+    multipliers=(1, 2, 2, 2),
+    blocks_per_level=1,
+    groups=4,
+    scale=0.5,
+)
+
+
+def test_full_size_has_the_published_parameters() -> None:
+    with torch.device("meta"):
+        vae = AutoencoderKL(FULL)
+    assert sum(p.numel() for p in vae.parameters()) == 83_653_863
+    assert len(vae.state_dict()) == 248
+    assert sum(p.numel() for p in vae.encoder.parameters()) == 34_163_592
+    assert sum(p.numel() for p in vae.decoder.parameters()) == 49_490_179
+
+
+def test_latents_are_an_eighth_of_the_picture_and_back() -> None:
+    vae = AutoencoderKL(TINY)
+    posterior = vae.encode(torch.randn(2, 3, 24, 16))
+    assert posterior.mean.shape == (2, 4, 3, 2) == posterior.std.shape
+    assert vae.decode(posterior.mean).shape == (2, 3, 24, 16)
+    assert TINY.factor == 8
+
+
+def test_posterior_samples_with_the_given_noise() -> None:
+    posterior = AutoencoderKL(TINY).encode(torch.randn(1, 3, 8, 8))
+    noise = torch.randn_like(posterior.mean)
+    torch.testing.assert_close(posterior.sample(noise), posterior.mean + posterior.std * noise)
+
+
+def test_downsampling_pads_right_and_below_only() -> None:
+    down = Downsample(1)
+    torch.nn.init.ones_(down.conv.weight)
+    torch.nn.init.zeros_(down.conv.bias)
+    assert down(torch.ones(1, 1, 4, 4))[0, 0].tolist() == [[9, 6], [6, 4]]

@@ -1,0 +1,72 @@
+"""Every fast operation equals its plain reference, in float64 closely and in memory layout exactly."""
+
+import pytest
+import torch
+from einops import rearrange
+
+from kinescribe.ops.attention import (
+    attention,
+    attention_reference,
+    frame_attention,
+    frame_attention_reference,
+)
+from kinescribe.ops.group_norm import GroupNorm, group_norm, group_norm_reference
+from kinescribe.ops.temporal import TemporalConv, channels_last, clips, pictures, temporal_conv_reference
+
+
+def double(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def test_attention_equals_its_reference() -> None:
+    q, k, v = double(2, 7, 12), double(2, 5, 12), double(2, 5, 12)
+    torch.testing.assert_close(attention(q, k, v, 3), attention_reference(q, k, v, 3))
+
+
+def test_causal_attention_does_not_see_later_tokens() -> None:
+    x = double(1, 6, 8)
+    changed = x.clone()
+    changed[:, 4:] += 1
+    before = attention(x, x, x, 2, causal=True)[:, :4]
+    after = attention(changed, changed, changed, 2, causal=True)[:, :4]
+    torch.testing.assert_close(before, after)
+
+
+@pytest.mark.parametrize("frames", [1, 16, 70])
+def test_frame_attention_equals_its_reference(frames: int) -> None:
+    q, k, v = double(2, frames, 3, 8), double(2, frames, 3, 8) + 1, double(2, frames, 3, 8) - 1
+    torch.testing.assert_close(frame_attention(q, k, v, 2), frame_attention_reference(q, k, v, 2))
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_group_norm_equals_its_reference_and_stays_channels_last(silu: bool) -> None:
+    x = double(2, 12, 5, 3).contiguous(memory_format=torch.channels_last)
+    weight, bias = double(12), double(12) + 1
+    out = group_norm(x, 4, weight, bias, 1e-5, silu=silu)
+    torch.testing.assert_close(out, group_norm_reference(x, 4, weight, bias, 1e-5, silu=silu))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_group_norm_does_not_change_its_input() -> None:
+    x = double(1, 4, 2, 2)
+    before = x.clone()
+    with torch.inference_mode():
+        GroupNorm(2, 4, eps=1e-6, silu=True).double()(x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 16])
+def test_temporal_convolution_equals_the_three_dimensional_one(frames: int) -> None:
+    x = channels_last(double(2, 6, frames, 3, 5))
+    conv = TemporalConv(6).double()
+    flat = conv(rearrange(x, "b c f h w -> b c f (h w)"))
+    out = rearrange(flat, "b c f (h w) -> b c f h w", h=3)
+    torch.testing.assert_close(out, temporal_conv_reference(x, conv.weight, conv.bias))
+
+
+def test_folding_a_channels_last_clip_moves_no_bytes() -> None:
+    x = channels_last(double(2, 6, 4, 3, 5))
+    assert pictures(x).data_ptr() == x.data_ptr()
+    assert rearrange(x, "b c f h w -> b c f (h w)").data_ptr() == x.data_ptr()
+    assert rearrange(pictures(x), "n c h w -> n (h w) c").data_ptr() == x.data_ptr()
+    assert torch.equal(clips(pictures(x), 2), x)
