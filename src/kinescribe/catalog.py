@@ -91,12 +91,7 @@ _RESEARCH = "CC-BY-NC-4.0 (research, no commercial use)"
 _STOCK_MARKS = "may reproduce stock-footage marks: its training clips carried them"
 _ENGLISH = "understands English prompts only"
 _TRAINED_LENGTH = "quality falls below the trained frame count or picture size"
-_DIFFUSERS_FILES = (
-    "model_index.json",
-    "scheduler/*.json",
-    "tokenizer/*",
-    "*/config.json",
-)
+_DIFFUSERS_FILES = ("model_index.json", "scheduler/*.json", "tokenizer/*", "*/config.json")
 _FULL_PRECISION = (
     "unet/diffusion_pytorch_model.safetensors",
     "vae/diffusion_pytorch_model.safetensors",
@@ -283,14 +278,7 @@ _INSTRUCT_BASE = ModelSpec(
     title="ModelScope text-to-video v1.4, 600 k steps, the base of InstructVideo",
     licence=_RESEARCH,
     defaults=Defaults(
-        frames=16,
-        width=256,
-        height=256,
-        fps=8.0,
-        steps=20,
-        guidance=9.0,
-        sampler="ddim",
-        negative_prompt="",
+        frames=16, width=256, height=256, fps=8.0, steps=20, guidance=9.0, sampler="ddim", negative_prompt=""
     ),
     trained_frames=16,
     grid=8,

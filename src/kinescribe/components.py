@@ -1,7 +1,6 @@
 """A loaded model: its networks, its tokenizer, its schedule, and what it was made for."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
@@ -40,7 +39,7 @@ class Components:
         """The number format of the UNet."""
         return self.unet.head.weight.dtype
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Components":
         """Move or convert all networks in place; returns itself."""
         for network in (self.unet, self.vae, self.text):
             network.to(device=device, dtype=dtype)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from kinescribe.catalog import CATALOG, ModelSpec, find_spec, model_spec
 from kinescribe.checkpoints.detect import describe
-from kinescribe.checkpoints.source import Part, Source, build
-from kinescribe.checkpoints.store import model_folder, require_intact
+from kinescribe.checkpoints.read import extremes, is_finite
+from kinescribe.checkpoints.source import Part, Source, blank
+from kinescribe.checkpoints.store import model_folder, require_intact, stored_folder
 from kinescribe.components import Components
 from kinescribe.errors import WeightsError
 
@@ -41,13 +42,12 @@ def load_components(
     source = describe(locate(name_or_dir), variant=variant, spec=spec)
     if base is not None:
         source = source.completed_from(describe(locate(base), variant=variant, spec=None))
-    if source.layout == "native":
-        require_intact(source.path)
+    require_intact(source.path)
     return load_source(source, device=torch.device(device), dtype=dtype)
 
 
 def locate(name_or_dir: str | Path) -> Path:
-    """Where a model lies: a catalog name first, then a path.
+    """Where a model lies: a name of the catalog first, then a path, then a name of the store.
 
     Raises:
         WeightsError: a known model that is not on this computer, with the command that gets it.
@@ -58,6 +58,9 @@ def locate(name_or_dir: str | Path) -> Path:
     path = Path(name).expanduser()
     if spec is None and path.exists():
         return path
+    stored = stored_folder(name)
+    if spec is None and stored is not None:
+        return stored
     if spec is None and isinstance(name_or_dir, Path):
         raise WeightsError(f"{name}: no such file or folder: correct the path")
     spec = spec or find_spec(name) or model_spec(name)
@@ -119,40 +122,39 @@ def _installed(spec: ModelSpec) -> Path:
         )
     if not spec.sources:
         raise WeightsError(f"{spec.name} is not published as a folder: give the path of its weights")
-    raise WeightsError(f"{spec.name} is not on this computer: get it with 'kinescribe models pull {spec.name}'")
+    raise WeightsError(
+        f"{spec.name} is not on this computer: get it with 'kinescribe models pull {spec.name}'"
+    )
 
 
 def _filled(
     part: Part, tensors: Iterator[tuple[str, Tensor]], device: torch.device, dtype: torch.dtype
 ) -> nn.Module:
     """The network with its tensors on ``device`` in ``dtype``; a copy, so that the files may go."""
-    with torch.device("meta"):
-        network = build(part.config)
+    network = blank(part.config)
     state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in tensors}
-    sums = torch.stack([tensor.sum(dtype=torch.float32) for tensor in state.values()])
-    if not bool(sums.isfinite().all()):
+    # Gathered first: one wait for the device instead of one for each tensor.
+    if not bool(torch.stack([extremes(tensor) for tensor in state.values()]).isfinite().all()):
         _name_the_culprit(part, state)
     network.load_state_dict(state, strict=True, assign=True)
     return network.requires_grad_(False).eval()
 
 
 def _name_the_culprit(part: Part, state: dict[str, Tensor]) -> None:
-    """Raise for the first tensor with a NaN or infinity; sums alone may overflow, so look at the numbers."""
+    """Raise for the first tensor with a NaN or infinity."""
     weights, names = part.open()
     for name, tensor in state.items():
-        if bool(tensor.isfinite().all()):
+        if is_finite(tensor):
             continue
         key = next(entry.foreign[0] for entry in part.keymap.entries if entry.ours == name)
         where = f"{weights.places[names[key]]}: {names[key]}"
-        if bool(weights.read(names[key]).isfinite().all()):
+        if is_finite(weights.read(names[key])):
             kind = str(tensor.dtype).removeprefix("torch.")
             raise WeightsError(f"{where} holds numbers too large for {kind}: load it in float32 or bfloat16")
         raise WeightsError(f"{where} holds numbers that are not finite: the file is damaged, fetch it again")
 
 
-def _sampled(
-    tensors: Iterator[tuple[str, Tensor]], digest: "hashlib._Hash"
-) -> Iterator[tuple[str, Tensor]]:
+def _sampled(tensors: Iterator[tuple[str, Tensor]], digest: "hashlib._Hash") -> Iterator[tuple[str, Tensor]]:
     """Pass tensors on, and a few numbers of each into the fingerprint."""
     for name, tensor in tensors:
         flat = tensor.reshape(-1)

@@ -1,38 +1,35 @@
 """Our own layout: one folder, safetensors, a ``kinescribe.json`` with every size and the sums of all files.
 
-    kinescribe.json   unet.safetensors   vae.safetensors   text.safetensors   [tokenizer.json]
+kinescribe.json   unet.safetensors   vae.safetensors   text.safetensors   [tokenizer.json]
 """
 
 import dataclasses
-import hashlib
 import json
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from kinescribe.catalog import CATALOG, Defaults, ModelSpec
+from kinescribe.checkpoints.files import inside, read_json, sha256
 from kinescribe.checkpoints.keymap import Aliases
-from kinescribe.checkpoints.read import inside, read_json
-from kinescribe.checkpoints.source import Config, PartName, Source, TokenizerFiles, part
-from kinescribe.checkpoints.staging import staged
+from kinescribe.checkpoints.source import Config, PartName, Source, TokenizerFiles, part, same_vocabulary
+from kinescribe.checkpoints.staging import Content, staged, write_tensors
+from kinescribe.checkpoints.store import CONFIG_FILE
 from kinescribe.diffusion.schedule import ScheduleConfig
-from kinescribe.errors import NumbersError, WeightsError
+from kinescribe.errors import WeightsError
 from kinescribe.models.text import TextConfig, TextEncoder
 from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.models.unet import UNet, UNetConfig
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
 
-CONFIG_FILE = "kinescribe.json"
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT = 1
 """Raised when a folder written today could no longer be read by the code of before."""
 
 T = TypeVar("T")
-TensorSet = Iterable[tuple[str, Tensor]]
 
 
 def save_native(
@@ -57,68 +54,30 @@ def save_native(
         WriteError: the disk is full or the place cannot be written.
     """
     networks: dict[PartName, UNet | AutoencoderKL | TextEncoder] = {"unet": unet, "vae": vae, "text": text}
-    configs: dict[PartName, Config] = {name: network.config for name, network in networks.items()}
-    tensors = {name: network.state_dict().items() for name, network in networks.items()}
-    return write_native(
-        Path(folder),
-        configs=configs,
-        tensors=tensors,
+    content = Content(
+        configs={name: network.config for name, network in networks.items()},
+        tensors={name: network.state_dict().items() for name, network in networks.items()},
         tokenizer=tokenizer,
         schedule=schedule,
         spec=spec,
-        dtype=dtype,
-        overwrite=overwrite,
     )
+    with staged(Path(folder), overwrite=overwrite) as temporary:
+        write_native(temporary, content, dtype=dtype)
+    return Path(folder)
 
 
-def write_native(
-    folder: Path,
-    *,
-    configs: Mapping[PartName, Config],
-    tensors: Mapping[PartName, TensorSet],
-    tokenizer: Tokenizer,
-    schedule: ScheduleConfig,
-    spec: ModelSpec,
-    dtype: torch.dtype | None,
-    overwrite: bool,
-) -> Path:
-    """``save_native`` for tensors that need not lie in a network; each set is gone through once."""
-    with staged(folder, overwrite=overwrite) as temporary:
-        for name, items in tensors.items():
-            write_tensors(temporary / f"{name}.safetensors", items, dtype=dtype)
-        document: dict[str, Any] = {"format": FORMAT, "kind": spec.kind, "spec": _spec_table(spec)}
-        document |= {name: dataclasses.asdict(config) for name, config in configs.items()}
-        document["schedule"] = dataclasses.asdict(schedule)
-        document["tokenizer"] = _write_tokenizer(temporary, tokenizer)
-        files = sorted(path for path in temporary.iterdir())
-        document["files"] = {path.name: _entry(path) for path in files}
-        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
-    return folder
-
-
-def write_tensors(path: Path, items: TensorSet, *, dtype: torch.dtype | None) -> None:
-    """Write a safetensors file; raises ``NumbersError`` for a number that is not finite once converted."""
-    from safetensors.torch import save_file
-
-    save_file(dict(converted(items, dtype=dtype)), path, metadata={"format": "pt"})
-
-
-def converted(items: TensorSet, *, dtype: torch.dtype | None) -> Iterable[tuple[str, Tensor]]:
-    """Tensors ready to be written: on the CPU, contiguous, owning their memory, finite, in ``dtype``."""
-    for name, tensor in items:
-        ready = tensor.detach().to(device="cpu", dtype=dtype if tensor.is_floating_point() else None)
-        if not is_finite(ready):
-            kind = str(ready.dtype).removeprefix("torch.")
-            raise NumbersError(f"{name} holds numbers that are not finite in {kind}: nothing was written")
-        ready = ready.contiguous()
-        whole = ready.untyped_storage().nbytes() == ready.numel() * ready.element_size()
-        yield name, ready if whole else ready.clone()
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """No NaN and no infinity; one pass without a temporary copy."""
-    return not tensor.is_floating_point() or bool(tensor.sum(dtype=torch.float64).isfinite())
+def write_native(folder: Path, content: Content, *, dtype: torch.dtype | None) -> None:
+    """Fill an empty folder; each set of tensors is gone through once."""
+    for name, items in content.tensors.items():
+        write_tensors(folder / f"{name}.safetensors", items, dtype=dtype)
+    document: dict[str, Any] = {"format": FORMAT, "kind": content.spec.kind}
+    document["spec"] = _spec_table(content.spec)
+    document |= {name: dataclasses.asdict(config) for name, config in content.configs.items()}
+    document["schedule"] = dataclasses.asdict(content.schedule)
+    document["tokenizer"] = _write_tokenizer(folder, content.tokenizer)
+    document["files"] = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def is_native(folder: Path) -> bool:
@@ -159,22 +118,6 @@ def describe_native(folder: Path) -> Source:
     )
 
 
-def manifest(folder: Path) -> dict[str, tuple[int, str]]:
-    """Size in bytes and sha256 of every file that the folder was written with."""
-    path = folder / CONFIG_FILE
-    table = _table(path, read_json(path), "files")
-    try:
-        return {inside(folder, name).name: (entry["bytes"], entry["sha256"]) for name, entry in table.items()}
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: its list of files is malformed ({error}): fetch it again") from error
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _entry(path: Path) -> dict[str, int | str]:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
@@ -187,17 +130,17 @@ def _spec_table(spec: ModelSpec) -> dict[str, Any]:
 
 def _spec(path: Path, table: dict[str, Any]) -> ModelSpec:
     known = CATALOG.get(str(table.get("name")))
-    sources = known.sources if known else ()
+    sources, embedded = (known.sources, known.embedded) if known else ((), False)
     defaults = _made(path, Defaults, _table(path, table, "defaults"))
     rest = {name: value for name, value in table.items() if name != "defaults"}
-    extra = {"kind": "text-to-video", "sources": sources, "embedded": False, "defaults": defaults}
+    extra = {"kind": "text-to-video", "sources": sources, "embedded": embedded, "defaults": defaults}
     return _made(path, ModelSpec, rest | extra)
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     """CLIP's vocabulary comes with the package and is not written; any other one is."""
     file = None
-    if tokenizer.full != Tokenizer.clip().full:
+    if not same_vocabulary(tokenizer.full, Tokenizer.clip().full):
         tokenizer.full.write_json(folder / TOKENIZER_FILE)
         file = TOKENIZER_FILE
     return {"file": file, "context_length": tokenizer.context_length, "keep": tokenizer.keep}

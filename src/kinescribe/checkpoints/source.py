@@ -3,19 +3,22 @@
 Each layout's module turns a folder into a ``Source``; loading, checking and converting work on that alone.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from kinescribe.catalog import Layout, ModelSpec
 from kinescribe.checkpoints.keymap import (
     Aliases,
     Foreign,
     KeyMap,
+    KeyReport,
     key_map,
     own_map,
     text_rows,
@@ -29,22 +32,27 @@ from kinescribe.models.text import TextConfig, TextEncoder
 from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.models.unet import UNet, UNetConfig
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
+from kinescribe.models.vocabulary import Vocabulary
 
 PartName = Literal["unet", "vae", "text"]
 Config = UNetConfig | VAEConfig | TextConfig
 
+LARGEST_SIZE = 2**20
+MOST_LEVELS = 8
+# Fields that multiply the number of modules.
+_LIMITS = {"blocks_per_level": 16, "layers": 128, "multipliers": 64}
+
 # Tensors of the relatives of the text-to-video UNet, under either layout's names, and whose they are.
 _RELATIVES = (
-    (r"^image_latents_", "I2VGen-XL (image-to-video)"),
-    (r"^local_image_", "I2VGen-XL (image-to-video)"),
-    (r"^context_embedding(_new)?\.\d", "ModelScope Image-to-Video"),
-    (r"^(depth|sketch|single_sketch|motion|masked|canny)_(embedding|condition)", "VideoComposer"),
-    (r"^pre_image(_condition)?\.", "VideoComposer or TF-T2V"),
-    (r"^(a|m)sim_embedding\.", "HiGen"),
     (r"(lora_(up|down|A|B)|_lora)\b", "a low-rank adapter (InstructVideo or LoRA), not whole weights"),
     (r"adapter\.", "a DreamVideo adapter, not whole weights"),
+    (r"^(a|m)sim_embedding\.", "HiGen"),
+    (r"^((single_)?sketch|depth|motion|masked|canny)_embedding", "VideoComposer"),
+    (r"^pre_image_condition\.", "VideoComposer or TF-T2V"),
+    (r"^(image_latents|local_image)_", "I2VGen-XL (image-to-video)"),
+    (r"^context_embedding\.", "ModelScope Image-to-Video"),
     (r"^fps_embedding\.", "an image-to-video or fps-conditioned model"),
-    (r"^add_embedding\.|^class_embedding\.", "an image model"),
+    (r"^(add|class|label)_embedding\.|^label_emb\.", "an image model"),
 )
 
 
@@ -71,7 +79,7 @@ class Part:
         used, _ = self.names(weights)
         report = self.keymap.report({name: weights.shapes[there] for name, there in used.items()})
         if not report.ok:
-            raise WeightsError(f"{self.files[0]}: {report}; {self.guess(used)}")
+            raise WeightsError(f"{self.files[0]}: {report}; {self.guess(used, report)}")
         return weights, used
 
     def names(self, weights: WeightFile) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -83,14 +91,11 @@ class Part:
                 f"{self.files[0]}: {error.args[0]!r} repeats a tensor that it holds under another name"
             ) from error
 
-    def guess(self, names: dict[str, str]) -> str:
+    def guess(self, names: Iterable[str], report: KeyReport) -> str:
         """What a file with unfitting tensors seems to be, and what to do."""
-        if self.name == "unet":
-            import re
-
-            for pattern, family in _RELATIVES:
-                if any(re.search(pattern, name) for name in names):
-                    return f"this looks like {family}: text-to-video needs a text-to-video model"
+        family = _relative(list(names), report) if self.name == "unet" else None
+        if family is not None:
+            return f"this looks like {family}: choose a text-to-video model"
         return "the file belongs to another model or to other sizes: see 'kinescribe models check'"
 
 
@@ -137,26 +142,76 @@ class Source:
         """The three networks."""
         return iter((self.unet, self.vae, self.text))
 
-    def completed_from(self, other: Self) -> Self:
+    def completed_from(self, other: "Source") -> "Source":
         """This source with the networks whose files are absent taken from ``other``."""
         taken = {part.name: getattr(other, part.name) for part in self.parts if not part.files}
         tokenizer = other.tokenizer if "text" in taken else self.tokenizer
         return replace(self, tokenizer=tokenizer, **taken)
 
 
-def build(config: Config) -> nn.Module:
-    """The network of a config, on the device of the context (``with torch.device("meta")``)."""
-    if isinstance(config, UNetConfig):
-        return UNet(config)
-    return AutoencoderKL(config) if isinstance(config, VAEConfig) else TextEncoder(config)
+def _require_sane(config: Config) -> None:
+    """Sizes come from files: refuse those that would take for ever to build, or cannot be built."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        limit = _LIMITS.get(field.name, LARGEST_SIZE)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if len(numbers) > MOST_LEVELS or not numbers:
+            raise ValueError(f"{field.name} has {len(numbers)} entries")
+        for number in numbers:
+            whole = isinstance(number, int) and (isinstance(number, bool) or 1 <= number <= limit)
+            real = (
+                field.name in ("dropout", "scale") and isinstance(number, int | float) and 0 <= number < 100
+            )
+            if not (whole or real):
+                raise ValueError(f"{field.name}={number!r}")
+
+
+def _relative(names: list[str], report: KeyReport) -> str | None:
+    """The relative of the text-to-video UNet whose tensors these are, if it is a known one."""
+    for pattern, family in _RELATIVES:
+        if any(re.search(pattern, name) for name in names):
+            return family
+    stem = next((m for m in report.wrong if m.name in ("input_blocks.0.0.weight", "conv_in.weight")), None)
+    if stem is not None and stem.found[:1] == stem.wanted[:1]:
+        return f"a model of {stem.found[1]} input channels (VideoLCM, TF-T2V, VideoComposer)"
+    return None
+
+
+class _Blank(TorchFunctionMode):
+    """Skip every initialisation: meta tensors have no numbers, and drawing them would load torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_", "zeros_", "ones_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def blank(config: Config) -> nn.Module:
+    """The network of a config, its tensors without numbers (on torch's meta device)."""
+    with torch.device("meta"), _Blank():
+        if isinstance(config, UNetConfig):
+            return UNet(config)
+        return AutoencoderKL(config) if isinstance(config, VAEConfig) else TextEncoder(config)
+
+
+def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
+    """Two vocabularies that give the same ids; how their marks are spelt does not matter."""
+    words = [
+        {word: number for word, number in v.entries.items() if number not in (v.start, v.end)}
+        for v in (one, other)
+    ]
+    marks = [(v.start, v.end, v.merges) for v in (one, other)]
+    return words[0] == words[1] and marks[0] == marks[1]
 
 
 def part(
     config: Config, *, layout: Foreign | None, files: tuple[Path, ...], wanted: str, aliases: Aliases
 ) -> Part:
-    """Describe one network; ``layout`` None means our own names."""
-    with torch.device("meta"):
-        network = build(config)
+    """Describe one network; ``layout`` None means our own names. ``ValueError`` for sizes that no model has."""
+    _require_sane(config)
+    network = blank(config)
     name: PartName
     if isinstance(config, UNetConfig):
         name, rows = "unet", unet_rows(config)

@@ -1,13 +1,35 @@
-"""Folders that appear whole or not at all."""
+"""Folders that appear whole or not at all, and the tensors written into them."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from kinescribe.errors import OptionError, WriteError
+import torch
+from torch import Tensor
+
+from kinescribe.catalog import ModelSpec
+from kinescribe.checkpoints.read import is_finite
+from kinescribe.checkpoints.source import Config, PartName
+from kinescribe.diffusion.schedule import ScheduleConfig
+from kinescribe.errors import NumbersError, OptionError, WriteError
+from kinescribe.models.tokenizer import Tokenizer
+
+TensorSet = Iterable[tuple[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """A whole model to be written, its tensors under our names; each set is gone through once."""
+
+    configs: Mapping[PartName, Config]
+    tensors: Mapping[PartName, TensorSet]
+    tokenizer: Tokenizer
+    schedule: ScheduleConfig
+    spec: ModelSpec
 
 
 @contextmanager
@@ -30,13 +52,15 @@ def staged(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise WriteError(f"{target}: cannot be written ({error.strerror}): choose another folder") from error
     try:
         yield folder
-        folder.chmod(0o777 & ~_umask())
         for path in (*folder.rglob("*"), folder):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
             flush(path)
         _swap(folder, target)
         flush(target.parent)
     except OSError as error:
-        raise WriteError(f"{target}: not written ({error.strerror or error}): free space or choose another folder") from error
+        raise WriteError(
+            f"{target}: not written ({error.strerror or error}): free space or choose another folder"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -48,6 +72,25 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_tensors(path: Path, items: TensorSet, *, dtype: torch.dtype | None) -> None:
+    """Write a safetensors file; raises ``NumbersError`` for a number that is not finite once converted."""
+    from safetensors.torch import save_file
+
+    save_file(dict(converted(items, dtype=dtype)), path, metadata={"format": "pt"})
+
+
+def converted(items: TensorSet, *, dtype: torch.dtype | None) -> Iterable[tuple[str, Tensor]]:
+    """Tensors ready to be written: on the CPU, contiguous, owning their memory, finite, in ``dtype``."""
+    for name, tensor in items:
+        ready = tensor.detach().to(device="cpu", dtype=dtype if tensor.is_floating_point() else None)
+        if not is_finite(ready):
+            kind = str(ready.dtype).removeprefix("torch.")
+            raise NumbersError(f"{name} holds numbers that are not finite in {kind}: nothing was written")
+        ready = ready.contiguous()
+        whole = ready.untyped_storage().nbytes() == ready.numel() * ready.element_size()
+        yield name, ready if whole else ready.clone()
 
 
 def _swap(folder: Path, target: Path) -> None:

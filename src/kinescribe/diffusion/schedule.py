@@ -17,7 +17,7 @@ from kinescribe.errors import OptionError
 
 Kind = Literal["scaled_linear", "linear", "cosine", "logsnr_cosine_interpolated"]
 Prediction = Literal["noise", "velocity", "clean"]
-Spacing = Literal["leading", "trailing", "linspace", "karras", "modelscope"]
+Spacing = Literal["leading", "trailing", "linspace", "karras", "modelscope_strict"]
 Final = Literal["first", "clean"]
 
 # Solvers in log-SNR cannot start at an infinite ratio: where the schedule ends without any signal, they see

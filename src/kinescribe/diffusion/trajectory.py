@@ -60,7 +60,7 @@ def chain(
 
 
 def trajectory(schedule: Schedule, grid: Grid, steps: int, spacing: Spacing | None) -> Trajectory:
-    """Exactly ``steps`` steps over ``schedule`` ("modelscope" alone may make more).
+    """Exactly ``steps`` steps over ``schedule`` ("modelscope_strict" alone may make more).
 
     ``spacing`` None takes the schedule's, and that failing the habit of the ``grid``. Raises ``OptionError``
     for a number of steps outside 1..train_steps, or a spacing the grid does not know.
@@ -79,7 +79,7 @@ def trajectory(schedule: Schedule, grid: Grid, steps: int, spacing: Spacing | No
 
 
 def _strided(schedule: Schedule, steps: int, spacing: Spacing) -> Trajectory:
-    if spacing == "modelscope":
+    if spacing == "modelscope_strict":
         return _modelscope(schedule, steps)
     config = schedule.config
     total = config.train_steps
@@ -91,7 +91,7 @@ def _strided(schedule: Schedule, steps: int, spacing: Spacing) -> Trajectory:
         times = [round(i * (total - 1) / max(steps - 1, 1)) for i in reversed(range(steps))]
         times[0] = total - 1
     else:
-        raise OptionError(f"spacing={spacing}: ddim knows leading, trailing, linspace and modelscope")
+        raise OptionError(f"spacing={spacing}: ddim knows leading, trailing, linspace and modelscope_strict")
     times = _distinct(times, total)
     final = schedule.level(0) if config.final == "first" else CLEAN
     return chain(times, [schedule.level(t) for t in times], final)

@@ -11,7 +11,7 @@ from kinescribe.options import TextToVideo
 
 LARGEST_RECIPE = 1 << 16  # characters of JSON
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f\x7f]{1,100}$")]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}$")]
 
@@ -37,11 +37,13 @@ class Recipe(BaseModel):
 
     def hash(self) -> str:
         """64 hex digits of the request and the weights; versions do not count."""
-        parts = {
-            "request": self.request.model_dump(mode="json", exclude_none=True),
-            "weights": self.model_hash,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return recipe_hash(self.request, self.model_hash)
+
+
+def recipe_hash(request: TextToVideo, model_hash: str) -> str:
+    """What `Recipe.hash` gives for a resolved request and these weights."""
+    parts = {"request": request.model_dump(mode="json", exclude_none=True), "weights": model_hash}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def parse_recipe(text: str) -> dict[str, object]:

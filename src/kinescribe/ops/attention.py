@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from kinescribe.ops.select import fused_frame_attention
+from kinescribe.ops.select import frame_attention_version
 
 
 def attention_reference(
@@ -46,12 +46,14 @@ def frame_attention_reference(
 def frame_attention(
     q: Float[Tensor, "b f n dh"], k: Float[Tensor, "b f n dh"], v: Float[Tensor, "b f n dh"], heads: int
 ) -> Float[Tensor, "b f n dh"]:
-    """:func:`frame_attention_reference`, fast: two batched products where frames are few on a CPU.
+    """:func:`frame_attention_reference`, in the version that suits the device, see ``select``."""
+    version = frame_attention_version(q, heads)
+    if version == "kernel":
+        from kinescribe.ops.frame_attention_triton import frame_attention_op
 
-    The fused kernels tile 64 to 128 rows; a clip of 16 frames leaves most of a tile empty.
-    """
+        return frame_attention_op(q, k, v, heads)
     b = q.shape[0]
-    if fused_frame_attention(q.device, frames=q.shape[1]):
+    if version == "fused":
         q, k, v = (rearrange(x, "b f n (heads d) -> (b n) heads f d", heads=heads) for x in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v)
         return rearrange(out, "(b n) heads f d -> b f n (heads d)", b=b)

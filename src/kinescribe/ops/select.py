@@ -1,11 +1,28 @@
 """Which version of an operation runs: decided by what a device can do, never by its name."""
 
+from importlib.util import find_spec
+from typing import Literal
+
 import torch
+from torch import Tensor
+
+FrameAttention = Literal["kernel", "products", "fused"]
 
 
-def fused_frame_attention(device: torch.device, *, frames: int) -> bool:
-    """Whether attention over ``frames`` positions goes through the fused kernel.
+def frame_attention_version(q: Tensor, heads: int) -> FrameAttention:
+    """How attention over the frames (axis 1 of ``q``, ``b f n (heads d)``) is computed.
 
-    On a CPU two batched products are 1.4 to 3 times faster up to a few dozen frames.
+    ``kernel`` reads the clip in place; it wants a GPU with bfloat16 units, half precision and few frames.
+    ``products`` are two batched products, 1.4 to 3 times faster on a CPU than the ``fused`` library kernel.
     """
-    return device.type != "cpu" or frames > 64
+    frames, d = q.shape[1], q.shape[-1] // heads
+    if q.device.type == "cpu":
+        return "products" if frames <= 64 else "fused"
+    fits = frames <= 64 and d in (16, 32, 64, 128) and q.dtype in (torch.float16, torch.bfloat16)
+    return "kernel" if fits and q.device.type == "cuda" and has_triton_gpu() else "fused"
+
+
+@torch.compiler.assume_constant_result
+def has_triton_gpu() -> bool:
+    """Whether Triton is installed and the present CUDA device is of the generation it is at home on."""
+    return find_spec("triton") is not None and torch.cuda.get_device_capability() >= (8, 0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kinescribe.components import Components
 from kinescribe.errors import KinescribeWarning, NumbersError
+from kinescribe.models.vae import AutoencoderKL
 
 DECODE_PIXELS = 2**20
 """Frames are decoded together up to so many pixels at a time: enough to fill a device, little memory."""
@@ -47,37 +48,38 @@ def _warn_of_text(components: Components, prompt: str, dropped: list[str], unkno
         )
 
 
-def decode(components: Components, latents: Float[Tensor, "b c f h w"]) -> list[UInt8[np.ndarray, "f h w 3"]]:
+def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[UInt8[np.ndarray, "f h w 3"]]:
     """Frames of every clip from scaled latents, a few pictures at a time.
 
     Numbers that are not finite are decoded once more in float32; raises ``NumbersError`` if that fails too.
     """
-    return [np.concatenate(list(_decode_clip(components.vae, clip))) for clip in latents]
+    return [
+        np.concatenate([to_uint8(images) for images in decode_clip(components.vae, clip)]) for clip in latents
+    ]
 
 
-def _decode_clip(vae: nn.Module, clip: Tensor) -> Iterator[np.ndarray]:
-    scale = 1.0 / vae.config.scale  # type: ignore[union-attr,operator]
-    factor = vae.config.factor  # type: ignore[union-attr]
-    pictures = rearrange(clip, "c f h w -> f c h w").float() * scale
-    pixels = pictures.shape[-1] * pictures.shape[-2] * factor**2  # type: ignore[operator]
-    for chunk in pictures.split(max(1, int(DECODE_PIXELS // pixels))):
-        yield to_uint8(_decode_finite(vae, chunk))
+def decode_clip(vae: AutoencoderKL, clip: Float[Tensor, "c f y x"]) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """The pictures of one clip in order, a few at a time, in the autoencoder's dtype and about [-1, 1]."""
+    pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
+    pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
+    for chunk in torch.split(pictures, max(1, DECODE_PIXELS // pixels)):  # type: ignore[no-untyped-call]
+        yield _decode_finite(vae, chunk)
 
 
-def _decode_finite(vae: nn.Module, latents: Tensor) -> Tensor:
-    dtype = next(vae.parameters()).dtype
-    images = vae.decode(latents.to(dtype))  # type: ignore[operator]
+def _decode_finite(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    dtype = vae.quantise.weight.dtype
+    images = vae.decode(latents.to(dtype))
     if bool(torch.isfinite(images).all()):
         return images
     if dtype != torch.float32:
         say(f"decoding in {str(dtype).removeprefix('torch.')} overflowed: decoded again in float32")
-        vae.float()
-        images = vae.decode(latents)  # type: ignore[operator]
+        images = vae.float().decode(latents)
         vae.to(dtype)
         if bool(torch.isfinite(images).all()):
             return images
     raise NumbersError(
-        "the autoencoder gave numbers that are not finite, in float32 too: check the weights (kinescribe models check)"
+        "the autoencoder gave numbers that are not finite, in float32 too: "
+        "check the weights (kinescribe models check)"
     )
 
 
@@ -128,7 +130,7 @@ def first_bad_module(unet: nn.Module, replay: Replay) -> str:
         return hook
 
     leaves = [(name, module) for name, module in unet.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]  # type: ignore[arg-type]
+    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
     try:
         if replay.args:
             replay(*replay.args)

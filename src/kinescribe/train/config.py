@@ -92,7 +92,7 @@ class VAELossConfig:
     edge: float = 1.0
     coarse: float = 0.5
     square: float = 1.0
-    divergence: float = 1e-5
+    divergence: float = 3e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +113,8 @@ class VAETraining:
 class NoiseConfig:
     """Which noise levels are trained on, and how they are weighted.
 
-    Uniform times u become `shift * u / (1 + (shift - 1) * u)`: a shift above one spends more samples at high noise, where
-    the subject and its motion are decided. `weighting` "min_snr" caps the signal-to-noise ratio at 5.
+    Uniform times u become `shift * u / (1 + (shift - 1) * u)`: a shift above one spends more samples at high
+    noise, where the subject and its motion are decided. `weighting` "min_snr" caps the signal-to-noise ratio at 5.
     """
 
     shift: float = 1.0
@@ -125,8 +125,8 @@ class NoiseConfig:
 class DiffusionTraining:
     """The diffusion stage: text tower and UNet together, on cached latents of a frozen autoencoder.
 
-    `text.vocabulary` = 0 stands for the size of the world's own vocabulary. `vae_from` and `init_from` are native folders:
-    the first gives the frozen autoencoder, the second the weights to start from (with fresh optimizer state).
+    `text.vocabulary` = 0 stands for the size of the world's own vocabulary. `vae_from` is a folder that gives the
+    frozen autoencoder; `init_from` a native folder with weights to start from (optimizer state begins afresh).
     """
 
     stage: Literal["diffusion"]
@@ -155,7 +155,10 @@ class DiffusionTraining:
 
 
 Training = VAETraining | DiffusionTraining
-_STAGES: dict[str, type[VAETraining] | type[DiffusionTraining]] = {"vae": VAETraining, "diffusion": DiffusionTraining}
+_STAGES: dict[str, type[VAETraining] | type[DiffusionTraining]] = {
+    "vae": VAETraining,
+    "diffusion": DiffusionTraining,
+}
 
 
 def load_config(path: Path, settings: Sequence[str] = ()) -> Training:
@@ -186,13 +189,15 @@ def build(cls: type[T], table: Mapping[str, object], path: str = "") -> T:
             raise DataError(f"unknown key {path}{key}: known here are {', '.join(fields)}")
     missing = [name for name, field in fields.items() if name not in table and _required(field)]
     if missing:
-        raise DataError(f"missing key {path}{missing[0]}: add it to the recipe or pass --set {path}{missing[0]}=...")
+        raise DataError(
+            f"missing key {path}{missing[0]}: add it to the recipe or pass --set {path}{missing[0]}=..."
+        )
     return cls(**{key: _convert(value, hints[key], path + key) for key, value in table.items()})
 
 
 def as_table(config: object) -> dict[str, Any]:
     """A config as plain nested dictionaries, ready for JSON."""
-    return dataclasses.asdict(config)  # type: ignore[call-overload, no-any-return]
+    return dataclasses.asdict(config)  # type: ignore[call-overload]
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
@@ -239,7 +244,9 @@ def _convert_tuple(value: object, kinds: tuple[Any, ...], path: str) -> tuple[ob
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
         raise _wrong(path, f"a list of {len(kinds)}", value)
-    return tuple(_convert(item, kind, f"{path}[{i}]") for i, (item, kind) in enumerate(zip(value, kinds, strict=True)))
+    return tuple(
+        _convert(item, kind, f"{path}[{i}]") for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
+    )
 
 
 def _wrong(path: str, wanted: str, value: object) -> DataError:

@@ -1,26 +1,30 @@
-"""Training data on the device: clips of the world drawn by worker processes, rendered in chunks, kept in a rolling cache.
+"""Training data on the device: clips drawn by worker processes, rendered in chunks, kept in a rolling cache.
 
-Chunk c of a rank is a function of (seed, rank, c) alone and lies in slot c modulo the number of slots. So a cache needs
-no place in a checkpoint: after a return the same chunks are made again.
+Chunk c of a rank is a function of (seed, rank, c) alone and lies in slot c modulo the number of slots. So a cache
+needs no place in a checkpoint: after a return the same chunks are made again.
 """
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from random import Random
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int16
+from einops import rearrange
+from jaxtyping import Float, Int, Int16, UInt8
 from torch import Generator, Tensor
 
 from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.train.config import CacheConfig
 from kinescribe.world.clip import Clips, sample_clips
 from kinescribe.world.grammar import caption, vocabulary_words
+from kinescribe.world.render import render, render_at
 
 AHEAD = 3
+RENDERED_AT_ONCE = 2048  # the renderer is bound by kernel launches below this
 Make = Callable[[int], dict[str, Tensor]]
 
 
@@ -91,7 +95,7 @@ class Scribe:
         if workers > 0:
             # Not forked: a forked child of a process that holds a CUDA context may hang.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+            self._pool = ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
         self._pending: dict[int, Future[Drawn]] = {}
 
     def take(self, number: int) -> Drawn:
@@ -117,7 +121,7 @@ def draw(drawing: Drawing, seed: int) -> Drawn:
     clips = sample_clips(drawing.count, seed, held_out=drawing.held_out)
     if drawing.captions == 0:
         return Drawn(clips, np.zeros((drawing.count, 0, 0), dtype=np.int16))
-    rng = np.random.default_rng(seed)
+    rng = Random(seed)
     texts = [caption(clips[i], rng) for i in range(len(clips)) for _ in range(drawing.captions)]
     ids = world_tokenizer(drawing.context_length)(texts).ids.numpy().astype(np.int16)
     return Drawn(clips, ids.reshape(drawing.count, drawing.captions, drawing.context_length))
@@ -129,3 +133,31 @@ def world_tokenizer(context_length: int) -> Tokenizer:
     full = Tokenizer.clip()
     keep = sorted({number for word in vocabulary_words() for number in full.encode(word)})
     return Tokenizer.clip(context_length=context_length, keep=keep)
+
+
+def render_clips(
+    clips: Clips, config: CacheConfig, device: torch.device
+) -> Iterator[UInt8[Tensor, "n f h w 3"]]:
+    """The clips as frames, a part at a time so that memory holds only a few hundred."""
+    for begin in range(0, len(clips), RENDERED_AT_ONCE):
+        part = clips[begin : begin + RENDERED_AT_ONCE]
+        yield render(part, size=config.size, frames=config.frames, device=device)
+
+
+def render_stills(
+    clips: Clips, config: CacheConfig, device: torch.device, *, seed: int
+) -> UInt8[Tensor, "n h w 3"]:
+    """`config.frames` stills of each clip at random times; one painted scene serves them all."""
+    times = torch.rand(len(clips), config.frames, generator=Generator().manual_seed(seed)).to(device)
+    parts = [
+        render_at(
+            clips[begin : begin + RENDERED_AT_ONCE], times[begin : begin + RENDERED_AT_ONCE], size=config.size
+        )
+        for begin in range(0, len(clips), RENDERED_AT_ONCE)
+    ]
+    return torch.cat(parts).flatten(0, 1)
+
+
+def pixels(frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+    """Bytes as numbers in [-1, 1], channels innermost in memory."""
+    return rearrange(frames, "n h w c -> n c h w").float() / 127.5 - 1

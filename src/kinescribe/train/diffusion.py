@@ -3,10 +3,12 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 
 from kinescribe.diffusion.denoiser import Branch, denoiser
@@ -36,7 +38,7 @@ class Batch:
     ids: Int[Tensor, "b n"]
     concat: Float[Tensor, "b k f h w"] | None = None
     embedding: Float[Tensor, "b e"] | None = None
-    hidden: Float[Tensor, "b w f h w"] | None = None
+    hidden: Float[Tensor, "b s f h w"] | None = None
 
 
 class Denoising(nn.Module):
@@ -46,14 +48,16 @@ class Denoising(nn.Module):
         super().__init__()
         self.unet, self.text = unet, text
 
-    def forward(self, noisy: Float[Tensor, "b c f h w"], t: Int[Tensor, " b"], batch: Batch) -> Float[Tensor, "b c f h w"]:
+    def forward(
+        self, noisy: Float[Tensor, "b c f h w"], t: Int[Tensor, " b"], batch: Batch
+    ) -> Float[Tensor, "b c f h w"]:
         """The prediction for `noisy`, which is `batch.latents` at the noise levels of steps `t`."""
         conditioning = Conditioning(
             tokens=self.text(batch.ids), concat=batch.concat, embedding=batch.embedding, hidden=batch.hidden
         )
         # Stills go past the compiled code: a second compilation costs more than it would gain on them.
         unet = self.unet if noisy.shape[2] > 1 else self.unet.forward
-        return unet(noisy, t, conditioning)  # type: ignore[no-any-return]
+        return unet(noisy, t, conditioning)
 
 
 class DiffusionStage:
@@ -65,7 +69,7 @@ class DiffusionStage:
         text = dataclasses.replace(config.text, vocabulary=self.tokenizer.vocabulary)
         self.config = dataclasses.replace(config, text=text)
         self.samples = config.batch
-        self.vae = weights.read_vae(Path(config.vae_from)).to(ranks.device, memory_format=torch.channels_last)
+        self.vae = weights.read_vae(Path(config.vae_from)).to(ranks.device)
         self.vae.eval().requires_grad_(False)
         self.schedule = Schedule(config.schedule)
         # On the device, so that a step's levels are looked up without asking the host.
@@ -74,7 +78,10 @@ class DiffusionStage:
         self.model: nn.Module = self._build().to(ranks.device)
         self.empty = self.tokenizer([""]).ids.to(ranks.device)
         drawing = Drawing(
-            count=config.cache.chunk, captions=config.captions, context_length=text.context_length, held_out=False
+            count=config.cache.chunk,
+            captions=config.captions,
+            context_length=text.context_length,
+            held_out=False,
         )
         self.scribe = Scribe(drawing, config.run.seed, ranks.rank, config.cache.workers)
         self.ring = Ring(config.cache, self._chunk)
@@ -93,47 +100,54 @@ class DiffusionStage:
 
     def compile(self) -> None:
         """Compile the UNet; the text tower is too small to gain."""
-        compile_in_place(self.model.unet)  # type: ignore[arg-type]
+        compile_in_place(cast(Denoising, self.model).unet)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, Tensor]:
         """The plain error at even noise levels on clips of held-out combinations, with the same noise every time."""
         generator = Generator(self.ranks.device).manual_seed(HELD_OUT_SEED + self.ranks.rank)
         total = self.config.schedule.train_steps
-        losses = []
+        losses, times = [], []
         for begin in range(0, self.config.validation_clips, VALIDATED_AT_ONCE):
             rows = slice(begin, begin + VALIDATED_AT_ONCE)
             latents = as_clips(self.test["latents"][rows].float())
             batch = Batch(latents=latents, ids=self.test["ids"][rows, 0].long())
             t = draw_times(len(latents), total, 1.0, generator)
             eps = torch.randn(latents.shape, generator=generator, device=latents.device)
-            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.ranks.device.type == "cuda"):
+            with torch.autocast(
+                self.ranks.device.type, torch.bfloat16, enabled=self.ranks.device.type == "cuda"
+            ):
                 output = model(self.schedule.corrupt(latents, eps, t), t, batch)
             error = (output.float() - self.schedule.target(latents, eps, t)).square().mean(dim=(1, 2, 3, 4))
             losses.append(error)
-        error = torch.cat(losses)
-        return {"loss": error.mean()}
+            times.append(t)
+        error, share = torch.cat(losses), torch.cat(times) / total
+        figures = {"loss": error.mean()}
+        for third, name in enumerate(("low_noise", "middle_noise", "high_noise")):
+            within = ((3 * share).long() == third).float()
+            figures[name] = (error * within).sum() / within.sum().clamp(min=1)
+        return figures
 
     @torch.no_grad()
     def show(self, model: nn.Module, picture: Path) -> None:
         """Sample the recipe's prompts with guidance and write them as a sheet, one row a prompt."""
         prompts = self.config.sheet_prompts
         if prompts:
-            report.write_samples(self.sample(model, prompts), picture)
+            report.write_samples(self.sample(cast(Denoising, model), prompts), picture)
 
     @torch.no_grad()
-    def sample(self, model: nn.Module, prompts: tuple[str, ...]) -> "Float[Tensor, 'b f h w 3']":
+    def sample(self, model: Denoising, prompts: tuple[str, ...]) -> UInt8[np.ndarray, "b f h w 3"]:
         """Clips for the prompts as bytes, with DPM-Solver++ and the recipe's steps and guidance."""
         config, device, n = self.config, self.ranks.device, len(prompts)
         ids = self.tokenizer(list(prompts)).ids.to(device)
-        positive = Conditioning(tokens=model.text(ids))  # type: ignore[operator, union-attr]
-        negative = Conditioning(tokens=model.text(self.empty.expand(n, -1)))  # type: ignore[operator, union-attr]
+        positive = Conditioning(tokens=model.text(ids))
+        negative = Conditioning(tokens=model.text(self.empty.expand(n, -1)))
         conditionings = {"positive": positive, "negative": negative, "both": join(negative, positive)}
 
         def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
             times = torch.full((len(x),), int(t), device=device)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                return model.unet(x, times, conditionings[branch])  # type: ignore[operator, union-attr, no-any-return]
+                return model.unet(x, times, conditionings[branch])
 
         side = config.cache.size // self.vae.config.factor
         draws = Noise(range(n), (config.unet.out_channels, config.cache.frames, side, side), device=device)
@@ -143,11 +157,14 @@ class DiffusionStage:
         for step in sample("dpmpp_2m", denoise, x, path, noise=draws.step):
             x = step.x
         frames = rearrange(x, "b c f h w -> (b f) c h w") / self.vae.config.scale
-        return clip_bytes(torch.cat([self.vae.decode(part) for part in frames.split(128)]), n)  # type: ignore[return-value]
+        return clip_bytes(torch.cat([self.vae.decode(part) for part in torch.split(frames, 128)]), n)
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """UNet, text tower, autoencoder, tokenizer and schedule as a native model folder, in fp16."""
-        weights.write_model(folder, model.unet, model.text, self.vae, self.tokenizer, self.config.schedule)  # type: ignore[arg-type]
+        trained = cast(Denoising, model)
+        weights.write_model(
+            folder, trained.unet, trained.text, self.vae, self.tokenizer, self.config.schedule
+        )
 
     def close(self) -> None:
         """End the workers."""
@@ -157,7 +174,7 @@ class DiffusionStage:
         torch.manual_seed(self.config.run.seed)
         model = Denoising(UNet(self.config.unet), TextEncoder(self.config.text))
         if self.config.init_from is not None:
-            weights.read_model(Path(self.config.init_from), model.unet, model.text)
+            weights.read_model(Path(self.config.init_from), model.unet, model.text, self.tokenizer)
         return model
 
     def _loss(self, model: nn.Module, batch: Batch, generator: Generator) -> Float[Tensor, ""]:
@@ -181,7 +198,9 @@ class DiffusionStage:
     def _chunk(self, number: int) -> dict[str, Tensor]:
         drawn = self.scribe.take(number)
         ids = torch.from_numpy(drawn.ids).to(self.ranks.device)
-        parts = [self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)]
+        parts = [
+            self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)
+        ]
         return {"latents": torch.cat(parts), "ids": ids}
 
     @torch.no_grad()
@@ -190,14 +209,16 @@ class DiffusionStage:
         n, device = len(frames), self.ranks.device
         parts = []
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            for pictures in frames.flatten(0, 1).split(ENCODED_AT_ONCE):
+            for pictures in torch.split(frames.flatten(0, 1), ENCODED_AT_ONCE):
                 parts.append(self.vae.encode(pixels(pictures)).mean.float() * self.vae.config.scale)
         return rearrange(torch.cat(parts), "(n f) c h w -> n f h w c", n=n).half()
 
     def _test_clips(self, drawing: Drawing) -> dict[str, Tensor]:
         drawing = dataclasses.replace(drawing, count=self.config.validation_clips, held_out=True)
         drawn = Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0)
-        parts = [self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)]
+        parts = [
+            self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)
+        ]
         return {"latents": torch.cat(parts), "ids": torch.from_numpy(drawn.ids).to(self.ranks.device)}
 
 

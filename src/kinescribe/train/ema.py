@@ -3,21 +3,21 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
     """A shadow of a module whose parameters follow it slowly.
 
-    The decay warms up as `min(decay, (1 + n) / (10 + n))` after n updates, so that early averages are not dominated by the
-    initial weights. `module` is in evaluation mode, in float32, and takes no gradients.
+    The decay warms up as `min(decay, (1 + n) / (10 + n))` after n updates, so that early averages are not
+    dominated by the initial weights. `module` is in evaluation mode, in float32, and takes no gradients.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
         self.decay = decay
         self.module = copy.deepcopy(source).eval().requires_grad_(False)
-        self._shadow = list(self.module.parameters())
-        self._source = list(source.parameters())
+        self._shadow: list[Tensor] = list(self.module.parameters())
+        self._source: list[Tensor] = list(source.parameters())
 
     @torch.no_grad()
     def update(self, updates: int) -> None:

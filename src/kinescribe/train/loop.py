@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -26,6 +26,7 @@ LOSS_MEMORY = 0.9
 MOST_SKIPPED = 0.5
 
 
+@runtime_checkable
 class Stage(Protocol):
     """What one kind of training adds to the loop."""
 
@@ -76,7 +77,9 @@ def learning_rate(config: OptimizerConfig, step: int, share: float) -> float:
 class Loop:
     """One run of one stage in this process; its folder holds the log, checkpoints, samples and the export."""
 
-    def __init__(self, stage: Stage, run: RunConfig, optimizer: OptimizerConfig, ranks: Ranks, fingerprint: str) -> None:
+    def __init__(
+        self, stage: Stage, run: RunConfig, optimizer: OptimizerConfig, ranks: Ranks, fingerprint: str
+    ) -> None:
         self.stage, self.run_config, self.optimizer_config = stage, run, optimizer
         self.ranks, self.fingerprint = ranks, fingerprint
         self.folder = Path(run.folder)
@@ -119,7 +122,7 @@ class Loop:
             group["lr"] = rate
         with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.ranks.device.type == "cuda"):
             losses = self.stage.losses(self.model, self.progress.step, self.generator)
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = self._update()
         self.ema.update(self.progress.step)
         self.meter.add({**losses, "norm": norm}, valid=torch.isfinite(norm))
@@ -127,13 +130,13 @@ class Loop:
         self.progress.samples += self.stage.samples * self.ranks.world
 
     def _update(self) -> Tensor:
-        """Clip and apply the gradients; a step whose gradients are not finite is left out, without asking the device."""
+        """Clip and apply the gradients; leave the step out, without asking the device, if they are not finite."""
         parameters = [p for p in self.stage.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients, foreach=True)
         torch.nn.utils.clip_grads_with_norm_(parameters, self.optimizer_config.clip_norm, norm, foreach=True)
         # The fused kernels read this attribute, as they do under a gradient scaler.
-        self.optimizer.found_inf = (~torch.isfinite(norm)).float().reshape(1)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
@@ -162,11 +165,15 @@ class Loop:
 
     def _milestone_due(self) -> bool:
         run, last = self.run_config, self._last_milestone
+        if self.progress.share(run) >= 1:  # the final one follows at once
+            return False
         if run.first_milestone and last.step == 0:
             return True
-        by_step = run.milestone_steps is not None and self.progress.step - last.step >= run.milestone_steps
+        every = run.milestone_steps
+        by_step = every is not None and self.progress.step // every > last.step // every
         return by_step or (
-            run.milestone_minutes is not None and self.progress.seconds - last.seconds >= 60 * run.milestone_minutes
+            run.milestone_minutes is not None
+            and self.progress.seconds - last.seconds >= 60 * run.milestone_minutes
         )
 
     def _milestone(self, *, final: bool = False) -> None:
@@ -178,12 +185,15 @@ class Loop:
             self.stage.export(model, self.folder / "export")
         self._save()
         figures = self.stage.validate(model)
-        means = self.ranks.mean(torch.stack([value.float().reshape(()) for value in figures.values()])).tolist()
+        means = self.ranks.mean(
+            torch.stack([value.float().reshape(()) for value in figures.values()])
+        ).tolist()
         self.log.write("validation", step=progress.step, **dict(zip(figures, means, strict=True)))
         if first:
             self.stage.show(model, self.folder / "samples.png")
             report.draw_curve(self.log.path, self.folder / "loss.png")
-        self.log.write("milestone", step=progress.step, samples=progress.samples, final=final, export=str(self.folder / "export"))
+        export = str(self.folder / "export")
+        self.log.write("milestone", step=progress.step, samples=progress.samples, final=final, export=export)
 
     def _save(self) -> None:
         names = {id(parameter): name for name, parameter in self.stage.model.named_parameters()}
@@ -202,7 +212,9 @@ class Loop:
 
     def _restore(self) -> None:
         """Take up the run where its newest good checkpoint left it, if there is one."""
-        found = state.newest(self.folder / "checkpoints", lambda message: self.log.write("warning", message=message))
+        found = state.newest(
+            self.folder / "checkpoints", lambda message: self.log.write("warning", message=message)
+        )
         if found is None:
             return
         facts = found.facts
@@ -217,7 +229,9 @@ class Loop:
         for name, parameter in self.stage.model.named_parameters():
             moments = _below(tensors, f"optimizer.{name}.")
             if moments:
-                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+                self.optimizer.state[parameter] = {
+                    key: value.to(parameter.device) for key, value in moments.items()
+                }
         self.generator.set_state(tensors["random.own"][self.ranks.rank].clone())
         _set_global_state(self.ranks.device, tensors["random.global"][self.ranks.rank].clone())
         self.progress = Progress(facts.step, facts.samples, facts.seconds)

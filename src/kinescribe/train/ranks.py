@@ -30,9 +30,7 @@ class Ranks:
         if self.world == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
-        )
+        return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
     def from_first(self, *values: float) -> list[float]:
         """The first process's numbers, in every process: what all must decide alike (time, a request to stop)."""

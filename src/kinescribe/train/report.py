@@ -43,7 +43,9 @@ def draw_curve(log: Path, picture: Path) -> None:
     """The training and validation loss of a log over steps, as a PNG, logarithmic when all values are positive."""
     lines = read_log(log)
     curves = {
-        "training": [(line["step"], line["loss"]) for line in lines if line["kind"] == "train" and "loss" in line],
+        "training": [
+            (line["step"], line["loss"]) for line in lines if line["kind"] == "train" and "loss" in line
+        ],
         "validation": [
             (line["step"], line["loss"]) for line in lines if line["kind"] == "validation" and "loss" in line
         ],

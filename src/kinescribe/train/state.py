@@ -1,13 +1,12 @@
 """The state of a run on disk: atomic checkpoints that can be verified, and the newest good one on return.
 
-A checkpoint is a folder `step-00000020` with `state.safetensors` (every tensor, random states among them) and `state.json`
-(counters, and the SHA-256 of the tensors). It is written under a hidden name, flushed, and renamed: a process killed at
-any moment leaves the previous checkpoint usable.
+A checkpoint is a folder `step-00000020` with `state.safetensors` (every tensor, random states among them) and
+`state.json` (counters, and the SHA-256 of the tensors). It is written under a hidden name, flushed, and renamed: a
+process killed at any moment leaves the previous checkpoint usable, and its remains are removed by the next save.
 """
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kinescribe.checkpoints.staging import staged
 from kinescribe.errors import DataError
 
 _TENSORS, _FACTS = "state.safetensors", "state.json"
@@ -43,21 +43,13 @@ class Checkpoint:
 
 def save(folder: Path, facts: Facts, tensors: dict[str, Tensor], *, keep: int) -> Path:
     """Write a checkpoint below `folder` and remove all but the `keep` newest."""
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{facts.step:08d}"
-    draft = folder / f".{final.name}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, draft / _TENSORS)
-    sha256 = _digest(draft / _TENSORS)
-    (draft / _FACTS).write_text(json.dumps({**asdict(facts), "sha256": sha256}), encoding="utf-8")
-    for path in (draft / _TENSORS, draft / _FACTS, draft):
-        _flush(path)
-    # A checkpoint of the same step is only met when a run returned from an older one: it may go.
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
-    _flush(folder)
-    for old in _found(folder)[keep:]:
+    with staged(final, overwrite=True) as draft:
+        owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(owned, draft / _TENSORS)
+        record = {**asdict(facts), "sha256": _digest(draft / _TENSORS)}
+        (draft / _FACTS).write_text(json.dumps(record), encoding="utf-8")
+    for old in [*_found(folder)[keep:], *folder.glob(".step-*")]:
         shutil.rmtree(old)
     return final
 
@@ -74,7 +66,9 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             say(f"checkpoint {path} is damaged ({error}): trying the one before")
     if found:
-        raise DataError(f"all {len(found)} checkpoints in {folder} are damaged: use another run.folder to start anew")
+        raise DataError(
+            f"all {len(found)} checkpoints in {folder} are damaged: use another run.folder to start anew"
+        )
     return None
 
 
@@ -93,11 +87,3 @@ def _found(folder: Path) -> list[Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

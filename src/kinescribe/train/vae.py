@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from kinescribe.models.vae import AutoencoderKL, DiagonalGaussian, VAEConfig
 from kinescribe.train import report, weights
+from kinescribe.train.compiled import compile_in_place
 from kinescribe.train.config import VAETraining
 from kinescribe.train.data import Drawing, Ring, Scribe, pixels, render_stills
 from kinescribe.train.losses import rebuilding_losses
@@ -46,9 +48,10 @@ class VAEStage:
         torch.manual_seed(config.run.seed)
         model = Autoencoding(config.vae)
         if config.init_from is not None:
-            model.vae.load_state_dict(weights.read_vae(Path(config.init_from), config.vae).state_dict())
-        self.model: nn.Module = model.to(ranks.device, memory_format=torch.channels_last)
-        drawing = Drawing(count=config.cache.chunk, captions=0, context_length=0, held_out=False)
+            model.vae.load_state_dict(weights.read_vae(Path(config.init_from)).state_dict())
+        self.model: nn.Module = model.to(ranks.device)
+        count = config.cache.chunk // config.cache.frames
+        drawing = Drawing(count=count, captions=0, context_length=0, held_out=False)
         self.scribe = Scribe(drawing, config.run.seed, ranks.rank, config.cache.workers)
         self.ring = Ring(config.cache, self._stills)
         self.test = self._test_stills()
@@ -68,36 +71,44 @@ class VAEStage:
 
     def compile(self) -> None:
         """Compile the autoencoder; the moving average stays as it is."""
-        weights.compile_in_place(self.model)
+        compile_in_place(self.model)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, Tensor]:
         """PSNR in dB of held-out stills, rebuilt from mean latents as use will do, and the latents' deviation."""
-        errors, squares, counts = [], [], 0
-        for stills in self.test.split(64):
+        vae = autoencoder(model)
+        errors, squares = [], []
+        for stills in torch.split(self.test, 64):
             pictures = pixels(stills)
-            latents = model.vae.encode(pictures).mean  # type: ignore[union-attr, operator]
-            rebuilt = model.vae.decode(latents).clamp(-1, 1)  # type: ignore[union-attr, operator]
+            latents = vae.encode(pictures).mean
+            rebuilt = vae.decode(latents).clamp(-1, 1)
             errors.append((rebuilt - pictures).square().mean(dim=(1, 2, 3)) / 4)
-            squares.append(latents.square().sum())
-            counts += latents.numel()
-        error = torch.cat(errors)
-        deviation = (torch.stack(squares).sum() / counts).sqrt()
-        return {"loss": error.mean(), "psnr": -10 * error.mean().log10(), "worst_psnr": -10 * error.max().log10(), "deviation": deviation}
+            squares.append(latents.square().mean(dim=(1, 2, 3)))
+        error, deviation = torch.cat(errors), torch.cat(squares).mean().sqrt()
+        return {
+            "loss": error.mean(),
+            "psnr": -10 * error.mean().log10(),
+            "worst_psnr": -10 * error.max().log10(),
+            "deviation": deviation,
+        }
 
     @torch.no_grad()
     def show(self, model: nn.Module, picture: Path) -> None:
         """Held-out stills above their rebuilt selves."""
-        stills = self.test[: 4 * SHOWN]
-        rebuilt = model.vae.decode(model.vae.encode(pixels(stills)).mean)  # type: ignore[union-attr, operator]
-        rows = torch.stack([stills.view(4, SHOWN, *stills.shape[1:]), as_bytes(rebuilt).view(4, SHOWN, *stills.shape[1:])], 1)
-        report.write_samples(rows.flatten(0, 1).cpu().numpy(), picture)
+        vae, stills = autoencoder(model), self.test[: 4 * SHOWN]
+        rebuilt = as_bytes(vae.decode(vae.encode(pixels(stills)).mean))
+        rows = [
+            part
+            for pair in zip(torch.split(stills, SHOWN), torch.split(rebuilt, SHOWN), strict=True)
+            for part in pair
+        ]
+        report.write_samples(torch.stack(rows).cpu().numpy(), picture)
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """The autoencoder in fp16, with the scale that brings its latents to unit deviation."""
         deviation = float(self.validate(model)["deviation"])
         scale = 1.0 if not math.isfinite(deviation) or deviation == 0 else float(f"{1 / deviation:.6g}")
-        weights.write_vae(folder, model.vae, dataclasses.replace(self.config.vae, scale=scale))  # type: ignore[arg-type]
+        weights.write_vae(folder, autoencoder(model), dataclasses.replace(self.config.vae, scale=scale))
 
     def close(self) -> None:
         """End the workers."""
@@ -108,10 +119,15 @@ class VAEStage:
         return {"stills": render_stills(clips, self.config.cache, self.ranks.device, seed=number)}
 
     def _test_stills(self) -> UInt8[Tensor, "n h w 3"]:
-        drawing = Drawing(count=VALIDATION_STILLS, captions=0, context_length=0, held_out=True)
-        count = min(VALIDATION_STILLS, self.config.cache.chunk)
-        clips = Scribe(dataclasses.replace(drawing, count=count), HELD_OUT_SEED, self.ranks.rank, 0).take(0).clips
+        count = min(VALIDATION_STILLS, self.config.cache.chunk) // self.config.cache.frames
+        drawing = Drawing(count=count, captions=0, context_length=0, held_out=True)
+        clips = Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0).clips
         return render_stills(clips, self.config.cache, self.ranks.device, seed=HELD_OUT_SEED)
+
+
+def autoencoder(model: nn.Module) -> AutoencoderKL:
+    """The network inside `Autoencoding` or its moving average."""
+    return cast(Autoencoding, model).vae
 
 
 def as_bytes(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:

@@ -5,7 +5,7 @@ Everything a picture shows follows from these integers, so a training set of 200
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Int
@@ -85,7 +85,7 @@ class Clips:
     seed: Int[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, clips: Iterable[Clip]) -> Self:
+    def of(cls, clips: Iterable[Clip]) -> "Clips":
         """The struct of arrays of single clips."""
         rows = [_row(clip) for clip in clips]
         columns = np.asarray(rows, dtype=np.int64).reshape(len(rows), len(fields(cls)))
@@ -98,14 +98,14 @@ class Clips:
     def __getitem__(self, index: int) -> Clip: ...
 
     @overload
-    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Self: ...
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> "Clips": ...
 
-    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> "Clip | Self":
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> "Clip | Clips":
         """One `Clip` for an integer; `Clips` for a slice, an index array or a boolean mask."""
         if isinstance(index, int | np.integer):
             return self._single(int(index))
         picked = index if isinstance(index, slice) else np.asarray(index)
-        return type(self)(**{name: column[picked] for name, column in self.labels().items()})
+        return Clips(**{name: column[picked] for name, column in self.labels().items()})
 
     def labels(self) -> dict[str, Int[np.ndarray, " n"]]:
         """Every column by name: the labels a judge is trained and scored on, and the seed."""
@@ -143,9 +143,7 @@ def sample_clips(n: int, seed: int, *, held_out: bool | None = False, pairs: flo
     which differs from the first in kind and colour.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x9A9E12]))
-    scene, time, motion, size = (
-        rng.integers(0, len(t), n) for t in (SCENES, TIMES, MOTIONS, SIZES)
-    )
+    scene, time, motion, size = (rng.integers(0, len(t), n) for t in (SCENES, TIMES, MOTIONS, SIZES))
     moving = rng.integers(1, len(CAMERAS), n)
     camera = np.where(rng.random(n) < STILL_CAMERA_SHARE, 0, moving)
     subject, colour = rng.integers(0, len(SUBJECTS), n), rng.integers(0, len(COLOURS), n)

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kinescribe.world.clip import CAMERAS, MOTIONS, SUBJECTS
-from kinescribe.world.palette import uniform
+from kinescribe.world.palette import constant, uniform
 
-RADII = (0.30, 0.375, 0.455)
+RADII = (0.32, 0.40, 0.48)
 """Half the diameter of a small, medium and large subject, in half frame widths."""
 PAIR_SCALE = 0.84
 PAN = 0.17
@@ -28,7 +28,10 @@ _FLOOR = 0.80
 
 @dataclass(frozen=True)
 class Pose:
-    """A sprite over time: centre, half width and height, clockwise turn (radians), facing (1 right, -1 left)."""
+    """A sprite over time: centre, half width and height, clockwise turn (radians), facing (1 right, -1 left).
+
+    `radius` is the one it has in the middle of the clip.
+    """
 
     x: Float[Tensor, "n f"]
     y: Float[Tensor, "n f"]
@@ -36,6 +39,7 @@ class Pose:
     height: Float[Tensor, "n f"]
     turn: Float[Tensor, "n f"]
     facing: Float[Tensor, "n 1"]
+    radius: Float[Tensor, " n"]
 
 
 def pose(
@@ -44,15 +48,19 @@ def pose(
     """The pose of the first (`rank` 0) or second (1) subject at clip times `t` in [0, 1], without the camera."""
     seed, motion = labels["seed"][:, None], labels["motion"][:, None]
     paired = (labels["second_subject"] >= 0)[:, None]
-    radius = torch.tensor(RADII, device=t.device)[labels["size"]][:, None]
+    radius = constant(RADII, t.device)[labels["size"]][:, None]
     radius = radius * (1 + 0.06 * (uniform(seed, 11) - 0.5)) * torch.where(paired, PAIR_SCALE, 1.0)
-    dx, dy, scale, stretch, turn = _movement(motion, seed, t)
+    swelling = _is(motion, "growing") | _is(motion, "shrinking")
+    radius = torch.where(swelling, 0.92 * radius, radius)
+    dx, dy, scale, stretch, turn = _movement(motion, seed, t, torch.where(paired, 0.80, 1.0))
     x0, y0 = _place(motion, seed, subject[:, None], radius, paired, rank)
     tilt = 0.14 * (uniform(seed, 12 + rank) - 0.5)
     facing = torch.where(uniform(seed, 14 + rank) < 0.5, -1.0, 1.0)
     facing = torch.where(_is(motion, "left"), -1.0, torch.where(_is(motion, "right"), 1.0, facing))
     y = y0 + dy + radius * (1 - stretch)  # a squashed subject stays on its floor
-    return Pose(x0 + dx, y, radius * scale / stretch, radius * scale * stretch, turn + tilt, facing)
+    return Pose(
+        x0 + dx, y, radius * scale / stretch, radius * scale * stretch, turn + tilt, facing, radius[:, 0]
+    )
 
 
 def camera(
@@ -70,11 +78,16 @@ def _is(motion: Tensor, name: str) -> Tensor:
     return motion == MOTIONS.index(name)
 
 
-def _movement(motion: Tensor, seed: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Offsets in x and y, scale, vertical stretch and turn of every motion, picked by `motion`."""
+def _movement(
+    motion: Tensor, seed: Tensor, t: Tensor, room: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Offsets in x and y, scale, vertical stretch and turn of every motion, picked by `motion`.
+
+    `room` shortens the ways of subjects that share the frame.
+    """
     one, zero = torch.ones_like(t), torch.zeros_like(t)
     vary, side = uniform(seed, 1), torch.where(uniform(seed, 2) < 0.5, -1.0, 1.0)
-    reach = 0.33 + 0.06 * vary
+    reach = (0.36 + 0.06 * vary) * room
     line = reach * (2 * t - 1)
     dx = line * (_is(motion, "right").float() - _is(motion, "left").float())
     drop = reach * (2 * t**1.35 - 1)
@@ -86,17 +99,19 @@ def _movement(motion: Tensor, seed: Tensor, t: Tensor) -> tuple[Tensor, Tensor, 
     stretch = torch.where(_is(motion, "bouncing"), squash, one)
 
     growth = torch.exp((2 * t - 1) * 0.5 * (1.9 + 0.2 * vary).log())
-    scale = torch.where(_is(motion, "growing"), growth, torch.where(_is(motion, "shrinking"), 1 / growth, one))
+    scale = torch.where(
+        _is(motion, "growing"), growth, torch.where(_is(motion, "shrinking"), 1 / growth, one)
+    )
 
     angle = 2 * math.pi * (side * (1.0 + 0.15 * vary) * t + uniform(seed, 3))
-    orbit = 0.27 + 0.05 * uniform(seed, 4)
+    orbit = (0.28 + 0.05 * uniform(seed, 4)) * room
     circling = _is(motion, "circling")
     dx = torch.where(circling, orbit * angle.cos(), dx)
     dy = torch.where(circling, orbit * angle.sin(), dy)
 
     swing = side * (2 * math.pi * (1.5 + 0.25 * vary) * t).sin()
     swaying = _is(motion, "swaying")
-    dx = torch.where(swaying, 0.27 * swing, dx)
+    dx = torch.where(swaying, 0.27 * room * swing, dx)
     dy = torch.where(swaying, -0.05 * swing**2, dy)
     turn = torch.where(_is(motion, "spinning"), side * 2 * math.pi * (0.85 + 0.25 * vary) * t, zero)
     turn = torch.where(swaying, -0.26 * swing, turn)
@@ -111,7 +126,7 @@ def _place(
     x_free = 0.24 * (2 * uniform(seed, 6) - 1)
     crossing = _is(motion, "left") | _is(motion, "right") | _is(motion, "swaying") | _is(motion, "circling")
     x = torch.where(crossing, x_free * 0.35, x_free)
-    x = torch.where(paired, side * (0.44 + 0.03 * uniform(seed, 7)), x)
+    x = torch.where(paired, side * (0.45 + 0.03 * uniform(seed, 7)), x)
     air = -0.10 + 0.20 * (uniform(seed, 8 + rank) - 0.5)
     standing = torch.zeros_like(paired)
     for name in _STANDING:

@@ -16,27 +16,31 @@ from kinescribe.world.sheet import Sheet, Stage
 def hills(stage: Stage, salt: int, level: float, swell: float, wave: float = 2.6) -> Tensor:
     """The height (y of the top) of rolling ground about `level`, shape (n, 1, t)."""
     x = stage.x
-    a = (x * wave * stage.random(salt, 0.8, 1.2) + stage.random(salt + 1, 0, 6.3)).sin()
-    b = (x * wave * 1.9 * stage.random(salt + 2, 0.8, 1.2) + stage.random(salt + 3, 0, 6.3)).sin()
+    a = (x * wave * stage.random(salt, 0.8, 1.2) + stage.random(salt + 1, 0.0, 6.3)).sin()
+    b = (x * wave * 1.9 * stage.random(salt + 2, 0.8, 1.2) + stage.random(salt + 3, 0.0, 6.3)).sin()
     return level + swell * (0.7 * a + 0.3 * b) + stage.random(salt + 4, -0.03, 0.03)
 
 
 def waves(stage: Stage, salt: int, level: float, crest: float, length: float) -> Tensor:
     """The height of scalloped water: round troughs, pointed crests, like cut paper."""
-    phase = stage.x * (math.pi / length) + stage.random(salt, 0, 3.14)
+    phase = stage.x * (math.pi / length) + stage.random(salt, 0.0, 3.14)
     return level - crest * (1 - phase.sin().abs()) ** 1.0
 
 
-def peaks(stage: Stage, salt: int, level: float, rise: float, width: float) -> Tensor:
-    """The height of a jagged range: triangles of random height, one per cell of `width`."""
-    top = torch.full_like(stage.x, level).expand(stage.count, 1, -1)
+def peaks(stage: Stage, salt: int, level: float, rise: float, width: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A jagged range, one triangle per cell of `width`: its height, its peaks' heights, the way to the peak."""
+    top = torch.full_like(stage.x, 9.0).expand(stage.count, 1, -1)
+    summit, aside = top, top
     place = stage.x / width + stage.random(salt)
     cell = place.floor()
     for step in (-1, 0, 1):
         centre = cell + step + 0.5 + 0.3 * (stage.hashed(cell + step, salt + 1) - 0.5)
-        height = rise * (0.6 + 0.4 * stage.hashed(cell + step, salt + 2))
-        top = torch.minimum(top, level - height + (place - centre).abs() * width * 1.05)
-    return top
+        tip = level - rise * (0.6 + 0.4 * stage.hashed(cell + step, salt + 2))
+        slope = tip + (place - centre).abs() * width * 1.05
+        ahead = slope < top
+        top = torch.where(ahead, slope, top)
+        summit, aside = torch.where(ahead, tip, summit), torch.where(ahead, (place - centre) * width, aside)
+    return top, summit, aside
 
 
 def under(stage: Stage, top: Tensor, steepness: float = 0.25) -> Tensor:
@@ -78,11 +82,11 @@ def stars(stage: Stage, sheet: Sheet, strength: Tensor, salt: int, cell: float =
     key = i + 64 * j
     cx = 0.5 + 0.56 * (stage.hashed(key, salt + 1) - 0.5)
     cy = 0.5 + 0.56 * (stage.hashed(key, salt + 2) - 0.5)
-    size = 0.016 + 0.014 * stage.hashed(key, salt + 3)
+    size = 0.020 + 0.014 * stage.hashed(key, salt + 3)
     there = (stage.hashed(key, salt + 4) < 0.45).float()
     d = torch.hypot(u - i - cx, v - j - cy) * cell
     cover = strength * there * s.smooth(1.35, 0.45, d / size)
-    sheet.paint(0.85 * cover, stage.by_hour((1, 1, 1), (1, 0.95, 0.9), (1, 0.98, 0.9)))
+    sheet.paint(0.85 * cover, stage.by_hour((1.0, 1.0, 1.0), (1.0, 0.95, 0.9), (1.0, 0.98, 0.9)))
 
 
 def cloud(stage: Stage, salt: int, low: float, high: float, side: float) -> Tensor:
@@ -154,23 +158,26 @@ def cactus(stage: Stage, ground: Tensor, salt: int, side: float) -> Tensor:
     cx, k = side + stage.random(salt, -0.14, 0.14), stage.random(salt + 1, 0.8, 1.15)
     flip = torch.where(stage.random(salt + 2) < 0.5, -1.0, 1.0)
     x, y = (stage.x - cx) * flip / k, (stage.y - ground) / k
-    d = s.box(x, y, 0.0, -0.15, 0.055, 0.24, 0.05)
+    d = s.box(x, y, 0.0, -0.15, 0.055, 0.24, r=0.05)
     for sx, top, low in ((-1, -0.27, -0.12), (1, -0.33, -0.18)):
         d = torch.minimum(d, s.segment(sx * x, y, (0.0, low), (0.13, low), 0.04))
         d = torch.minimum(d, s.segment(sx * x, y, (0.13, low), (0.13, top), 0.04))
     return d * k
 
 
-def weeds(stage: Stage, salt: int, pitch: float, top: float, foot: float, share: float) -> Tensor:
+def weeds(
+    stage: Stage, salt: int, pitch: float, top: float, foot: float, share: float, *, thick: float
+) -> Tensor:
     """Waving ribbons of water plants growing from `foot` up to about `top`."""
     place = stage.x / pitch + stage.random(salt)
-    bend = 0.16 * (stage.y * 5.0 + stage.random(salt + 1, 0, 6.3)).sin()
+    bend = 0.16 * (stage.y * 5.0 + stage.random(salt + 1, 0.0, 6.3)).sin()
     cell = (place + bend).floor()
     dx = ((place + bend - cell - 0.5) * pitch).abs()
     tip = top + 0.28 * stage.hashed(cell, salt + 2)
     gone = torch.where(stage.hashed(cell, salt + 3) < share, 0.0, 9.0)
-    width = 0.055 * s.smooth(0.0, 1.0, (stage.y - tip) / (foot - tip)) + 0.012
-    return torch.maximum(dx - width, tip - stage.y) + gone
+    width = thick * (0.45 + 0.55 * s.smooth(0.0, 1.0, (stage.y - tip) / (foot - tip)))
+    above = (tip + width - stage.y).clamp(min=0)
+    return torch.hypot(dx, above) - width + gone
 
 
 def bubbles(stage: Stage, sheet: Sheet, salt: int) -> None:
@@ -184,4 +191,6 @@ def bubbles(stage: Stage, sheet: Sheet, salt: int) -> None:
     there = (stage.hashed(key, salt + 4) < 0.34).float()
     d = torch.hypot(u - u.floor() - cx, v - v.floor() - cy) * cell - r
     white = torch.ones(1, 3, 1, 1, device=stage.x.device)
-    sheet.paint(there * 0.34 * s.smooth(0.016, -0.016, d) * (1 - 0.55 * s.smooth(0.0, -0.03, d + 0.012)), white)
+    sheet.paint(
+        there * 0.34 * s.smooth(0.016, -0.016, d) * (1 - 0.55 * s.smooth(0.0, -0.03, d + 0.012)), white
+    )

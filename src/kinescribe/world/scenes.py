@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kinescribe.world import scenery as of
 from kinescribe.world import shapes as s
+from kinescribe.world.clip import SCENES
 from kinescribe.world.sheet import Sheet, Stage
 
 
@@ -15,13 +16,23 @@ def sea(stage: Stage) -> list[Sheet]:
     """Open water in scalloped waves, an island at the horizon."""
     far, middle, near = Sheet(stage), Sheet(stage), Sheet(stage)
     of.clouds(stage, far, 100)
-    island = s.ellipse(stage.x, stage.y, stage.random(120, -0.7, 0.7), 0.16, stage.random(121, 0.25, 0.45), 0.16)
+    island = s.ellipse(
+        stage.x, stage.y, stage.random(120, -0.7, 0.7), 0.16, stage.random(121, 0.25, 0.45), 0.16
+    )
     far.paper(island, stage.graded((0.42, 0.60, 0.52), 0.35, 1))
     far.paper(0.12 - stage.y + 0 * island, stage.graded((0.38, 0.74, 0.86), 0.25, 2))
-    middle.paper(of.under(stage, of.waves(stage, 122, 0.32, 0.06, 0.42)), stage.graded((0.22, 0.62, 0.80), 0.08, 3))
-    middle.paper(of.under(stage, of.waves(stage, 123, 0.50, 0.07, 0.50)), stage.graded((0.15, 0.52, 0.74), 0.04, 4))
-    near.paper(of.under(stage, of.waves(stage, 124, 0.70, 0.08, 0.58)), stage.graded((0.10, 0.42, 0.66), 0.0, 5))
-    near.paper(of.under(stage, of.waves(stage, 125, 0.92, 0.08, 0.66)), stage.graded((0.07, 0.34, 0.58), 0.0, 6))
+    middle.paper(
+        of.under(stage, of.waves(stage, 122, 0.32, 0.06, 0.42)), stage.graded((0.22, 0.62, 0.80), 0.08, 3)
+    )
+    middle.paper(
+        of.under(stage, of.waves(stage, 123, 0.50, 0.07, 0.50)), stage.graded((0.15, 0.52, 0.74), 0.04, 4)
+    )
+    near.paper(
+        of.under(stage, of.waves(stage, 124, 0.70, 0.08, 0.58)), stage.graded((0.10, 0.42, 0.66), 0.0, 5)
+    )
+    near.paper(
+        of.under(stage, of.waves(stage, 125, 0.92, 0.08, 0.66)), stage.graded((0.07, 0.34, 0.58), 0.0, 6)
+    )
     return [of.sky(stage, 0.12), far, middle, near]
 
 
@@ -31,26 +42,40 @@ def grass(stage: Stage) -> list[Sheet]:
     of.clouds(stage, far, 100)
     far.paper(of.under(stage, of.hills(stage, 130, 0.18, 0.10)), stage.graded((0.52, 0.74, 0.52), 0.30, 1))
     ground = of.hills(stage, 140, 0.38, 0.08)
-    middle.paper(of.bushes(stage, ground, 150, 0.42, 0.12, 0.62), stage.graded((0.27, 0.56, 0.32), 0.10, 2), shadow=0.2)
+    middle.paper(
+        of.bushes(stage, ground, 150, 0.42, 0.12, 0.62), stage.graded((0.27, 0.56, 0.32), 0.10, 2), shadow=0.2
+    )
     middle.paper(of.under(stage, ground), stage.graded((0.47, 0.73, 0.36), 0.06, 3))
-    near.paper(of.under(stage, of.hills(stage, 160, 0.60, 0.05, 2.0)), stage.graded((0.38, 0.66, 0.27), 0.0, 4))
-    near.paper(of.under(stage, of.hills(stage, 170, 0.86, 0.03, 2.4)), stage.graded((0.29, 0.56, 0.22), 0.0, 5))
+    near.paper(
+        of.under(stage, of.hills(stage, 160, 0.60, 0.05, 2.0)), stage.graded((0.38, 0.66, 0.27), 0.0, 4)
+    )
+    near.paper(
+        of.under(stage, of.hills(stage, 170, 0.86, 0.03, 2.4)), stage.graded((0.29, 0.56, 0.22), 0.0, 5)
+    )
     return [of.sky(stage, 0.2), far, middle, near]
 
 
 def desert(stage: Stage) -> list[Sheet]:
     """Dunes with cacti before table mountains."""
     far, middle, near = Sheet(stage), Sheet(stage), Sheet(stage)
-    mesa = s.box(stage.x, stage.y, stage.random(131, -0.8, -0.3), 0.30, stage.random(132, 0.24, 0.4), 0.36, 0.05)
-    butte = s.box(stage.x, stage.y, stage.random(133, 0.3, 0.8), 0.36, stage.random(134, 0.14, 0.26), 0.52, 0.05)
+    mesa = s.box(
+        stage.x, stage.y, stage.random(131, -0.8, -0.3), 0.30, stage.random(132, 0.24, 0.4), 0.36, r=0.05
+    )
+    butte = s.box(
+        stage.x, stage.y, stage.random(133, 0.3, 0.8), 0.36, stage.random(134, 0.14, 0.26), 0.52, r=0.05
+    )
     far.paper(torch.minimum(mesa, butte), stage.graded((0.80, 0.50, 0.38), 0.32, 1))
     far.paper(of.under(stage, of.hills(stage, 135, 0.24, 0.05)), stage.graded((0.93, 0.73, 0.48), 0.22, 2))
-    middle.paper(of.under(stage, of.hills(stage, 140, 0.42, 0.09, 2.0)), stage.graded((0.94, 0.74, 0.44), 0.06, 3))
+    middle.paper(
+        of.under(stage, of.hills(stage, 140, 0.42, 0.09, 2.0)), stage.graded((0.94, 0.74, 0.44), 0.06, 3)
+    )
     ground = of.hills(stage, 150, 0.62, 0.06, 1.8)
     plants = torch.minimum(of.cactus(stage, ground, 160, -0.78), of.cactus(stage, ground, 165, 0.80))
     near.paper(plants, stage.graded((0.34, 0.56, 0.34), 0.0, 4), shadow=0.22)
     near.paper(of.under(stage, ground), stage.graded((0.92, 0.69, 0.36), 0.0, 5))
-    near.paper(of.under(stage, of.hills(stage, 170, 0.88, 0.04, 2.2)), stage.graded((0.86, 0.60, 0.30), 0.0, 6))
+    near.paper(
+        of.under(stage, of.hills(stage, 170, 0.88, 0.04, 2.2)), stage.graded((0.86, 0.60, 0.30), 0.0, 6)
+    )
     return [of.sky(stage, 0.25), far, middle, near]
 
 
@@ -63,25 +88,41 @@ def snow(stage: Stage) -> list[Sheet]:
     firs = of.pines(stage, ground + 0.04, 150, 0.27, 0.38, 0.6)
     middle.paper(firs, stage.graded((0.25, 0.47, 0.47), 0.12, 2), shadow=0.2, rim=0.55)
     middle.paper(of.under(stage, ground), stage.graded((0.88, 0.93, 0.98), 0.0, 3), rim=0.5)
-    near.paper(of.under(stage, of.hills(stage, 160, 0.60, 0.05, 2.0)), stage.graded((0.93, 0.96, 0.99), 0.0, 4), rim=0.6)
-    near.paper(of.under(stage, of.hills(stage, 170, 0.87, 0.03, 2.4)), stage.graded((0.84, 0.90, 0.97), 0.0, 5), rim=0.6)
+    near.paper(
+        of.under(stage, of.hills(stage, 160, 0.60, 0.05, 2.0)),
+        stage.graded((0.93, 0.96, 0.99), 0.0, 4),
+        rim=0.6,
+    )
+    near.paper(
+        of.under(stage, of.hills(stage, 170, 0.87, 0.03, 2.4)),
+        stage.graded((0.84, 0.90, 0.97), 0.0, 5),
+        rim=0.6,
+    )
     return [of.sky(stage, 0.2), far, middle, near]
 
 
 def mountains(stage: Stage) -> list[Sheet]:
     """Two ranges, the far one with snow, above a dark wooded valley."""
     far, middle, near = Sheet(stage), Sheet(stage), Sheet(stage)
-    range_ = of.under(stage, of.peaks(stage, 130, 0.30, 0.85, 0.85), 1.0)
-    far.paper(range_, stage.graded((0.52, 0.58, 0.74), 0.28, 1))
-    zigzag = 0.05 * (2 * torch.remainder(stage.x * 4.5 + stage.random(139), 1.0) - 1).abs()
-    cap = torch.maximum(range_ + 0.0, stage.y + 0.16 + zigzag)
+    top, summit, aside = of.peaks(stage, 130, 0.40, 0.95, 0.85)
+    far.paper(of.under(stage, top, 1.0), stage.graded((0.54, 0.60, 0.76), 0.28, 1))
+    zigzag = 0.06 * (2 * torch.remainder(aside * 4.5, 1.0) - 1).abs()
+    cap = torch.maximum(top - stage.y, stage.y - summit - 0.22 + zigzag)
     far.paint(s.smooth(0.8, -0.8, cap / stage.soft), stage.graded((0.97, 0.98, 1.0), 0.10))
-    front = of.under(stage, of.peaks(stage, 140, 0.55, 0.55, 0.62), 1.0)
-    middle.paper(front, stage.graded((0.36, 0.47, 0.62), 0.10, 2))
+    _fold(stage, far, summit, aside)
+    top, summit, aside = of.peaks(stage, 140, 0.55, 0.55, 0.62)
+    middle.paper(of.under(stage, top, 1.0), stage.graded((0.36, 0.47, 0.62), 0.10, 2))
+    _fold(stage, middle, summit, aside)
     ground = of.hills(stage, 150, 0.58, 0.06)
-    near.paper(of.pines(stage, ground + 0.04, 160, 0.24, 0.30, 0.6), stage.graded((0.16, 0.38, 0.36), 0.04, 3), shadow=0.2)
+    near.paper(
+        of.pines(stage, ground + 0.04, 160, 0.24, 0.30, 0.6),
+        stage.graded((0.16, 0.38, 0.36), 0.04, 3),
+        shadow=0.2,
+    )
     near.paper(of.under(stage, ground), stage.graded((0.26, 0.50, 0.42), 0.0, 4))
-    near.paper(of.under(stage, of.hills(stage, 170, 0.86, 0.04, 2.4)), stage.graded((0.20, 0.42, 0.36), 0.0, 5))
+    near.paper(
+        of.under(stage, of.hills(stage, 170, 0.86, 0.04, 2.4)), stage.graded((0.20, 0.42, 0.36), 0.0, 5)
+    )
     return [of.sky(stage, 0.25), far, middle, near]
 
 
@@ -98,7 +139,7 @@ def city(stage: Stage) -> list[Sheet]:
     near.paper(0.56 - stage.y + 0 * light, stage.graded((0.74, 0.72, 0.72), 0.0, 3))
     near.paper(0.68 - stage.y + 0 * light, stage.graded((0.40, 0.41, 0.47), 0.0, 4))
     place = torch.remainder(stage.x / 0.62 + stage.random(150), 1.0) - 0.5
-    dash = s.box(place * 0.62, stage.y, 0.0, 0.90, 0.15, 0.022, 0.02)
+    dash = s.box(place * 0.62, stage.y, 0.0, 0.90, 0.15, 0.022, r=0.02)
     near.paint(0.8 * s.smooth(0.8, -0.8, dash / stage.soft), stage.graded((0.96, 0.93, 0.82)))
     return [of.sky(stage, 0.3), far, middle, near]
 
@@ -107,20 +148,32 @@ def underwater(stage: Stage) -> list[Sheet]:
     """The sea bed: light from above, rocks, weeds, sand, bubbles."""
     back, far, middle, near = (Sheet(stage) for _ in range(4))
     top = stage.by_hour((0.50, 0.90, 0.92), (0.98, 0.66, 0.58), (0.16, 0.36, 0.58))
-    deep = stage.by_hour((0.08, 0.46, 0.68), (0.34, 0.24, 0.50), (0.04, 0.10, 0.26))
+    deep = stage.by_hour((0.08, 0.46, 0.68), (0.20, 0.28, 0.48), (0.04, 0.12, 0.30))
     low = s.smooth(-1.2, 0.7, stage.y)[:, None]
     back.fill(top * (1 - low) + deep * low)
     slant = stage.x - 0.35 * stage.y + stage.random(120, -0.5, 0.5)
     beams = (slant * 4.0).sin().clamp(min=0) ** 2 * s.smooth(0.5, -1.1, stage.y)
-    back.paint(0.26 * beams, stage.by_hour((0.9, 1, 1), (1, 0.9, 0.7), (0.5, 0.7, 0.9)))
+    back.paint(0.26 * beams, stage.by_hour((0.9, 1.0, 1.0), (1.0, 0.9, 0.7), (0.5, 0.7, 0.9)))
     rocks = of.under(stage, of.hills(stage, 130, 0.34, 0.20, 3.2), 0.5)
     far.paper(rocks, 0.72 * deep + 0.28 * top, shadow=0.18)
     bed = of.under(stage, of.hills(stage, 140, 0.56, 0.10, 2.8), 0.3)
-    middle.paper(of.weeds(stage, 150, 0.30, -0.10, 0.8, 0.6), _sunk(stage, (0.20, 0.62, 0.50), deep, 0.30), shadow=0.18)
+    middle.paper(
+        of.weeds(stage, 150, 0.34, -0.12, 0.8, 0.6, thick=0.050),
+        _sunk(stage, (0.20, 0.62, 0.50), deep, 0.30),
+        shadow=0.18,
+    )
     middle.paper(bed, _sunk(stage, (0.30, 0.58, 0.62), deep, 0.40))
-    near.paper(of.weeds(stage, 160, 0.52, 0.22, 0.9, 0.5), _sunk(stage, (0.88, 0.42, 0.46), deep, 0.22), shadow=0.2)
-    near.paper(of.under(stage, of.hills(stage, 165, 0.72, 0.04)), _sunk(stage, (0.94, 0.84, 0.62), deep, 0.25))
-    near.paper(of.under(stage, of.hills(stage, 170, 0.90, 0.03, 2.2)), _sunk(stage, (0.86, 0.72, 0.50), deep, 0.22))
+    near.paper(
+        of.weeds(stage, 160, 0.50, 0.24, 0.9, 0.6, thick=0.062),
+        _sunk(stage, (0.88, 0.42, 0.46), deep, 0.22),
+        shadow=0.2,
+    )
+    near.paper(
+        of.under(stage, of.hills(stage, 165, 0.72, 0.04)), _sunk(stage, (0.94, 0.84, 0.62), deep, 0.25)
+    )
+    near.paper(
+        of.under(stage, of.hills(stage, 170, 0.90, 0.03, 2.2)), _sunk(stage, (0.86, 0.72, 0.50), deep, 0.22)
+    )
     of.bubbles(stage, back, 180)
     return [back, far, middle, near]
 
@@ -128,7 +181,7 @@ def underwater(stage: Stage) -> list[Sheet]:
 def space(stage: Stage) -> list[Sheet]:
     """Stars and paper nebulae, a ringed planet, the curved edge of a world below."""
     back, far, middle, near = (Sheet(stage) for _ in range(4))
-    top = stage.by_hour((0.20, 0.17, 0.46), (0.30, 0.12, 0.34), (0.05, 0.05, 0.14))
+    top = stage.by_hour((0.20, 0.17, 0.46), (0.30, 0.12, 0.34), (0.08, 0.08, 0.20))
     low = stage.by_hour((0.40, 0.36, 0.74), (0.92, 0.44, 0.48), (0.14, 0.13, 0.32))
     fade = s.smooth(-0.8, 1.0, stage.y)[:, None]
     back.fill(top * (1 - fade) + low * fade)
@@ -160,12 +213,22 @@ PAINTERS: tuple[Callable[[Stage], list[Sheet]], ...] = (
 )  # fmt: skip
 
 
+SWELL = {SCENES.index("sea"): (0.0, 0.0, 0.030, 0.045)}
+"""How far a scene's sheets swing to the sides by themselves, far to near, in half frame widths."""
+
+
 def paint(
     scene: int, seed: Int[Tensor, " n"], time: Int[Tensor, " n"], size: int
-) -> Float[Tensor, "n k 4 t t"]:
+) -> list[Float[Tensor, "n 4 t t"]]:
     """The sheets (far to near, premultiplied) of `scene` for clips with these seeds and hours."""
-    sheets = PAINTERS[scene](Stage(seed, time, size))
-    return torch.stack([sheet.picture() for sheet in sheets], 1)
+    return [sheet.picture() for sheet in PAINTERS[scene](Stage(seed, time, size))]
+
+
+def _fold(stage: Stage, sheet: Sheet, summit: Tensor, aside: Tensor) -> None:
+    """Shade the right flank of every peak, as if the paper were folded along a slanting ridge."""
+    flank = 0.22 * (stage.y - summit) - aside
+    black = torch.zeros(1, 3, 1, 1, device=stage.x.device)
+    sheet.paint(0.13 * s.smooth(0.02, -0.02, flank), black)
 
 
 def _sunk(stage: Stage, rgb: tuple[float, float, float], deep: Tensor, share: float) -> Tensor:

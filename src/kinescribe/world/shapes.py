@@ -27,7 +27,7 @@ def ellipse(x: Tensor, y: Tensor, cx: Number, cy: Number, rx: Number, ry: Number
     return torch.where(g > 1e-4, k * (k - 1.0) / g.clamp(min=1e-4), k - 1.0 + k * 0 - 0.05)
 
 
-def box(x: Tensor, y: Tensor, cx: Number, cy: Number, hx: Number, hy: Number, r: float = 0.0) -> Tensor:
+def box(x: Tensor, y: Tensor, cx: Number, cy: Number, hx: Number, hy: Number, *, r: float = 0.0) -> Tensor:
     """A rectangle of half sizes (hx, hy), its corners rounded by `r` (inside those half sizes)."""
     qx, qy = (x - cx).abs() - hx + r, (y - cy).abs() - hy + r
     outside = torch.hypot(qx.clamp(min=0), qy.clamp(min=0))
@@ -81,6 +81,16 @@ def heart(x: Tensor, y: Tensor) -> Tensor:
     fold = 0.5 * (u + v).clamp(min=0)
     low = (u - fold) ** 2 + (v - fold) ** 2
     return torch.where(u + v > 1, lobe, torch.minimum(top, low).sqrt() * torch.sign(u - v))
+
+
+def crescent(x: Tensor, y: Tensor, outer: float, inner: float, apart: float) -> Tensor:
+    """A disc of radius `outer` less one of radius `inner` whose middle lies `apart` to the right; exact."""
+    v = y.abs()
+    a = (outer**2 - inner**2 + apart**2) / (2 * apart)
+    b = math.sqrt(max(outer**2 - a**2, 0.0))
+    at_horn = (x * b - v * a) > apart * (b - v).clamp(min=0)
+    between = torch.maximum(torch.hypot(x, v) - outer, inner - torch.hypot(x - apart, v))
+    return torch.where(at_horn, torch.hypot(x - a, v - b), between)
 
 
 def union(*shapes: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ def bird(b: Board) -> None:
     b.paper(body)
     belly = s.both(body + 0.05, s.ellipse(x, y, 0.12, 0.52, 0.5, 0.28))
     b.paper(belly, white=0.55, raised=0.2, detail=True)
-    wing = s.polygon(x, y, [(0.22, 0.10), (-0.10, -0.58), (-0.62, -0.86), (-0.56, -0.30), (-0.30, 0.16)], 0.07)
+    wing = s.polygon(
+        x, y, [(0.22, 0.10), (-0.10, -0.58), (-0.62, -0.86), (-0.56, -0.30), (-0.30, 0.16)], 0.07
+    )
     b.paper(wing, 0.84)
     b.paper(s.circle(x, y, 0.64, -0.16, 0.10), rgb=CREAM, raised=0.4, detail=True)
     b.paper(s.circle(x, y, 0.665, -0.155, 0.062), rgb=INK, raised=0.0, detail=True)
@@ -109,7 +111,7 @@ def cat(b: Board) -> None:
 def moon(b: Board) -> None:
     """A crescent with three shallow craters."""
     x, y = b.x - 0.10, b.y
-    body = s.cut(s.circle(x, y, 0.0, 0.0, 0.95), s.circle(x, y, 0.46, -0.16, 0.72)) - 0.03
+    body = s.crescent(*s.turned(x, y, 0.0, 0.0, -0.33), 0.95, 0.72, 0.49) - 0.03
     b.paper(body)
     b.glow(torch.maximum(s.circle(x, y, -0.25, -0.2, 0.72).abs() - 0.05, body + 0.1), 0.18, 0.1)
     for cx, cy, r in ((-0.58, 0.22, 0.14), (-0.34, 0.60, 0.10), (-0.60, -0.30, 0.09)):
@@ -124,7 +126,12 @@ def butterfly(b: Board) -> None:
     b.paper(s.ellipse(*s.turned(x, y, 0.44, 0.48, 0.85), 0.0, 0.0, 0.50, 0.36), 0.76)
     upper = s.polygon(x, y, [(0.10, -0.05), (0.34, -0.46), (0.74, -0.62), (0.80, -0.30), (0.55, 0.08)], 0.20)
     b.paper(upper)
-    b.paper(s.ellipse(*s.turned(x, y, 0.60, -0.26, -0.5), 0.0, 0.0, 0.22, 0.15), white=0.62, raised=0.3, detail=True)
+    b.paper(
+        s.ellipse(*s.turned(x, y, 0.60, -0.26, -0.5), 0.0, 0.0, 0.22, 0.15),
+        white=0.62,
+        raised=0.3,
+        detail=True,
+    )
     b.paper(s.circle(x, y, 0.52, 0.50, 0.12), white=0.62, raised=0.3, detail=True)
     b.paper(s.segment(b.x, y, (0.0, -0.36), (0.0, 0.56), 0.105), rgb=INK)
     b.paper(s.circle(b.x, y, 0.0, -0.44, 0.14), rgb=INK, raised=0.6)

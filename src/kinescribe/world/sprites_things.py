@@ -34,8 +34,8 @@ def ball(b: Board) -> None:
     cx, cy = 0.16, -0.20
     u, v = x - cx, y - cy
     bend = torch.atan2(u, -v) + 0.35 * torch.hypot(u, v)
-    gore = (torch.remainder(bend, 2 * math.pi / 3) - math.pi / 3).abs() - math.pi / 7
-    b.paper(torch.maximum(gore * torch.hypot(u, v), body + 0.02), white=0.62, raised=0.25, detail=True)
+    gore = (torch.remainder(bend, 2 * math.pi / 3) - math.pi / 3).abs() - math.pi / 8.5
+    b.paper(torch.maximum(gore * torch.hypot(u, v), body + 0.02), rgb=CREAM, raised=0.25, detail=True)
     b.paper(s.circle(x, y, cx, cy, 0.17), 0.9, raised=0.5, detail=True)
     b.dim(torch.maximum(-s.circle(x, y, -0.24, -0.26, 0.94), body + 0.02), 0.26, 0.5)
     b.glow(s.ellipse(*s.turned(x, y, -0.42, -0.48, -0.75), 0.0, 0.0, 0.25, 0.13), 0.55, 0.12)
@@ -46,7 +46,7 @@ def boat(b: Board) -> None:
     x, y = b.x, b.y
     b.paper(s.polygon(x, y, [(0.03, -0.99), (0.03, -0.82), (-0.24, -0.90)], 0.02), 0.8)
     b.paper(s.segment(x, y, (0.03, -0.94), (0.03, 0.50), 0.045), rgb=WOOD, raised=0.6)
-    b.paper(s.polygon(x, y, [(0.14, -0.74), (0.14, 0.26), (0.78, 0.26)], 0.05), white=0.66)
+    b.paper(s.polygon(x, y, [(0.14, -0.74), (0.14, 0.26), (0.78, 0.26)], 0.05), rgb=CREAM)
     b.paper(s.polygon(x, y, [(-0.08, -0.78), (-0.08, 0.26), (-0.78, 0.26)], 0.05), white=0.10)
     hull = s.polygon(x, y, [(-0.88, 0.46), (0.94, 0.46), (0.58, 0.92), (-0.60, 0.92)], 0.06)
     b.paper(hull)
@@ -58,7 +58,11 @@ def boat(b: Board) -> None:
 def rocket(b: Board) -> None:
     """A rocket standing upright: dark nose, porthole, three fins, a flame."""
     x, y = b.x, b.y
-    flame = s.blend(s.circle(x, y, 0.0, 0.72, 0.17), s.polygon(x, y, [(-0.09, 0.78), (0.09, 0.78), (0.0, 1.02)], 0.02), 0.1)
+    flame = s.blend(
+        s.circle(x, y, 0.0, 0.72, 0.17),
+        s.polygon(x, y, [(-0.09, 0.78), (0.09, 0.78), (0.0, 1.02)], 0.02),
+        0.1,
+    )
     b.paper(flame, rgb=FLAME, raised=0.4)
     b.paper(s.ellipse(x, y, 0.0, 0.70, 0.09, 0.15), rgb=LAMP, raised=0.0, detail=True)
     for side in (-1, 1):
@@ -78,12 +82,22 @@ def car(b: Board) -> None:
     x, y = b.x, b.y
     cabin = [(-0.58, -0.10), (-0.38, -0.56), (0.22, -0.56), (0.54, -0.10)]
     roof = s.polygon(x, y, cabin, 0.10)
-    body = s.blend(roof, s.box(x, y, 0.0, 0.18, 0.97, 0.30, 0.20), 0.12)
+    body = s.blend(roof, s.box(x, y, 0.0, 0.18, 0.97, 0.30, r=0.20), 0.12)
     b.paper(body)
-    b.paper(s.polygon(x, y, [(-0.44, -0.09), (-0.30, -0.42), (-0.10, -0.42), (-0.10, -0.09)], 0.05), rgb=GLASS, raised=-0.4, detail=True)
-    b.paper(s.polygon(x, y, [(0.10, -0.09), (0.10, -0.42), (0.20, -0.42), (0.40, -0.09)], 0.05), rgb=GLASS, raised=-0.4, detail=True)
+    b.paper(
+        s.polygon(x, y, [(-0.44, -0.09), (-0.30, -0.42), (-0.10, -0.42), (-0.10, -0.09)], 0.05),
+        rgb=GLASS,
+        raised=-0.4,
+        detail=True,
+    )
+    b.paper(
+        s.polygon(x, y, [(0.10, -0.09), (0.10, -0.42), (0.20, -0.42), (0.40, -0.09)], 0.05),
+        rgb=GLASS,
+        raised=-0.4,
+        detail=True,
+    )
     b.dim(torch.maximum(0.32 - y, body + 0.02), 0.24, 0.05)
-    b.paper(s.box(x, y, 0.0, 0.10, 0.07, 0.025, 0.02), 0.7, raised=0.0, detail=True)
+    b.paper(s.box(x, y, 0.0, 0.10, 0.07, 0.025, r=0.02), 0.7, raised=0.0, detail=True)
     b.paper(s.ellipse(x, y, 0.86, 0.12, 0.09, 0.11), rgb=LAMP, raised=0.4, detail=True)
     for cx in (-0.52, 0.52):
         b.paper(s.circle(x, y, cx, 0.46, 0.26), rgb=INK)
@@ -93,14 +107,14 @@ def car(b: Board) -> None:
 def house(b: Board) -> None:
     """A house: walls in the colour, a darker roof, a chimney, a door and two windows."""
     x, y = b.x, b.y
-    b.paper(s.box(x, y, 0.44, -0.62, 0.13, 0.30, 0.03), 0.58)
-    walls = s.box(x, y, 0.0, 0.40, 0.72, 0.54, 0.05)
+    b.paper(s.box(x, y, 0.44, -0.62, 0.13, 0.30, r=0.03), 0.68)
+    walls = s.box(x, y, 0.0, 0.40, 0.72, 0.54, r=0.05)
     b.paper(walls)
-    b.paper(s.polygon(x, y, [(0.0, -0.88), (0.88, -0.12), (-0.88, -0.12)], 0.09), 0.64)
+    b.paper(s.polygon(x, y, [(0.0, -0.88), (0.88, -0.12), (-0.88, -0.12)], 0.09), 0.76)
     for cx in (-0.38, 0.38):
-        b.paper(s.box(x, y, cx, 0.32, 0.19, 0.19, 0.03), rgb=CREAM, raised=0.5, detail=True)
-        b.paper(s.box(x, y, cx, 0.32, 0.125, 0.125, 0.02), rgb=LAMP, raised=-0.4, detail=True)
-    b.paper(s.box(x, y, 0.0, 0.68, 0.155, 0.27, 0.05), rgb=WOOD, raised=0.6, detail=True)
+        b.paper(s.box(x, y, cx, 0.32, 0.19, 0.19, r=0.03), rgb=CREAM, raised=0.5, detail=True)
+        b.paper(s.box(x, y, cx, 0.32, 0.125, 0.125, r=0.02), rgb=LAMP, raised=-0.4, detail=True)
+    b.paper(s.box(x, y, 0.0, 0.68, 0.155, 0.27, r=0.05), rgb=WOOD, raised=0.6, detail=True)
     b.paper(s.circle(x, y, 0.0, -0.42, 0.13), rgb=CREAM, raised=0.5, detail=True)
 
 

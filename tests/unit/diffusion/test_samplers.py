@@ -48,7 +48,7 @@ def trace(key: str, sampler: str, steps: int, spacing: str | None = None) -> tup
 
 @pytest.mark.parametrize(
     ("key", "sampler", "steps", "spacing"),
-    [(f"modelscope_ddim_{n}", "ddim", n, "modelscope") for n in (5, 30, 50)]
+    [(f"modelscope_ddim_{n}", "ddim", n, "modelscope_strict") for n in (5, 30, 50)]
     + [(f"diffusers_ddim_{n}", "ddim", n, None) for n in (5, 30, 50)]
     + [(f"diffusers_dpmpp_{n}", "dpmpp_2m", n, None) for n in (5, 10, 20, 25)]
     + [("diffusers_dpmpp_leading_10", "dpmpp_2m", 10, "leading")]
@@ -70,7 +70,7 @@ def test_ddim_with_eta_equals_the_modelscope_loop() -> None:
         "ddim",
         denoiser(toy, "noise"),
         start,
-        plan("ddim", SCHEDULE, 5, "modelscope"),
+        plan("ddim", SCHEDULE, 5, "modelscope_strict"),
         noise=lambda _: torch.randn(start.shape, generator=generator),
         eta=1.0,
     )

@@ -17,7 +17,7 @@ KEYS = [key.removeprefix("timesteps.") for key in EXPECTED if key.startswith("ti
 def test_times_equal_the_references(key: str) -> None:
     origin, solver, *spacing, steps = key.split("_")
     sampler = {"ddim": "ddim", "dpmpp": "dpmpp_2m"}[solver]
-    asked = spacing[0] if spacing else {"modelscope": "modelscope", "diffusers": None}[origin]
+    asked = spacing[0] if spacing else {"modelscope": "modelscope_strict", "diffusers": None}[origin]
     path = plan(sampler, SCHEDULE, int(steps), asked)
     assert list(path.times) == EXPECTED[f"timesteps.{key}"].tolist()
 
@@ -45,7 +45,7 @@ def test_exactly_the_steps_asked_for_and_always_downhill(sampler: str, spacing: 
 
 
 def test_only_the_original_spacing_makes_more_steps_than_asked() -> None:
-    assert len(plan("ddim", SCHEDULE, 30, "modelscope")) == 31
+    assert len(plan("ddim", SCHEDULE, 30, "modelscope_strict")) == 31
     assert len(plan("ddim", SCHEDULE, 30)) == 30
 
 
@@ -75,7 +75,8 @@ def test_steps_outside_the_schedule_are_refused(steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "spacing"), [("ddim", "karras"), ("unipc", "modelscope"), ("heun", "modelscope")]
+    ("sampler", "spacing"),
+    [("ddim", "karras"), ("unipc", "modelscope_strict"), ("heun", "modelscope_strict")],
 )
 def test_a_spacing_foreign_to_the_sampler_is_refused(sampler: str, spacing: str) -> None:
     with pytest.raises(OptionError, match=f"spacing={spacing}"):

@@ -1,3 +1,7 @@
+import socket
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -34,3 +38,23 @@ def ball() -> np.ndarray:
 @pytest.fixture
 def video(ball: np.ndarray, recipe: Recipe) -> Video:
     return Video(frames=ball, fps=8.0, recipe=recipe.as_dict())
+
+
+@pytest.fixture
+def counted() -> Iterator[tuple[int, list[int]]]:
+    """A listening port and the list of connections made to it."""
+    server = socket.create_server(("127.0.0.1", 0))
+    hits: list[int] = []
+
+    def listen() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            hits.append(1)
+            connection.close()
+
+    threading.Thread(target=listen, daemon=True).start()
+    yield server.getsockname()[1], hits
+    server.close()

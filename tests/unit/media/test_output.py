@@ -1,9 +1,7 @@
 import os
 import shutil
-import socket
 import subprocess
-import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,26 +33,6 @@ def test_unknown_extension_is_an_option_error_naming_the_known(name: str) -> Non
 def test_strange_names_are_only_names(name: str, video: Video, tmp_path: Path) -> None:
     assert video.save(tmp_path / "new folder" / name).name == name
     assert [f.name for f in (tmp_path / "new folder").iterdir()] == [name]
-
-
-@pytest.fixture
-def counted() -> Iterator[tuple[int, list[int]]]:
-    """A listening port and the list of connections made to it."""
-    server = socket.create_server(("127.0.0.1", 0))
-    hits: list[int] = []
-
-    def listen() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            hits.append(1)
-            connection.close()
-
-    threading.Thread(target=listen, daemon=True).start()
-    yield server.getsockname()[1], hits
-    server.close()
 
 
 def test_an_address_is_a_file_name_and_nothing_is_sent(
@@ -191,3 +169,19 @@ def test_the_file_mode_follows_the_umask(video: Video, tmp_path: Path) -> None:
         assert video.save(tmp_path / "c.mp4").stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(mask)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_writers_of_one_name_leave_one_whole_file(overwrite: bool, video: Video, tmp_path: Path) -> None:
+    def write(_: int) -> bool:
+        try:
+            video.save(tmp_path / "c.mp4", overwrite=overwrite)
+        except WriteError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        won = sum(pool.map(write, range(8)))
+    assert won == (8 if overwrite else 1)
+    assert [f.name for f in tmp_path.iterdir()] == ["c.mp4"]
+    assert len(read_video(tmp_path / "c.mp4").frames) == len(video.frames)

@@ -153,3 +153,16 @@ def test_a_clip_filmed_upright_is_turned_upright(tmp_path: Path) -> None:
     turned = read_video(path).frames
     assert turned.shape == (2, 64, 32, 3)
     assert turned[0, 4, 28].min() > 240 and turned[0, 4, 4].max() < 16
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.webm", "list.txt"])
+def test_a_playlist_never_opens_its_addresses(
+    name: str, tmp_path: Path, counted: tuple[int, list[int]]
+) -> None:
+    port, hits = counted
+    address = f"http://127.0.0.1:{port}/x.ts"
+    (tmp_path / name).write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n")
+    for read in (read_video, read_recipe):
+        with pytest.raises(OptionError, match="playlist"):
+            read(tmp_path / name)
+    assert hits == []

@@ -130,9 +130,9 @@ def test_no_prompts_give_no_rows(clip: Tokenizer) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), max_size=200))
-def test_every_text_gives_a_row_that_starts_ends_and_pads(text: str) -> None:
-    row = Tokenizer.clip()([text]).ids[0]
+@given(text=st.text(st.characters(codec="utf-8"), max_size=200))
+def test_every_text_gives_a_row_that_starts_ends_and_pads(clip: Tokenizer, text: str) -> None:
+    row = clip([text]).ids[0]
     assert row.shape == (77,)
     assert row[0] == START
     assert END in row

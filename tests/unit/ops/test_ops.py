@@ -10,7 +10,7 @@ from kinescribe.ops.attention import (
     frame_attention,
     frame_attention_reference,
 )
-from kinescribe.ops.group_norm import GroupNorm, group_norm, group_norm_reference
+from kinescribe.ops.group_norm import GroupNorm, group_norm, group_norm_by_channel, group_norm_reference
 from kinescribe.ops.temporal import TemporalConv, channels_last, clips, pictures, temporal_conv_reference
 
 
@@ -45,6 +45,17 @@ def test_group_norm_equals_its_reference_and_stays_channels_last(silu: bool) -> 
     out = group_norm(x, 4, weight, bias, 1e-5, silu=silu)
     torch.testing.assert_close(out, group_norm_reference(x, 4, weight, bias, 1e-5, silu=silu))
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_group_norm_by_channel_equals_its_reference_and_keeps_the_layout(silu: bool) -> None:
+    x = (double(2, 12, 5, 3).float() + 3).contiguous(memory_format=torch.channels_last)
+    weight, bias = double(12).float(), double(12).float() + 1
+    out = group_norm_by_channel(x, 4, weight, bias, 1e-5, silu=silu)
+    expected = group_norm_reference(x.double(), 4, weight.double(), bias.double(), 1e-5, silu=silu)
+    torch.testing.assert_close(out.double(), expected, atol=2e-5, rtol=2e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert group_norm_by_channel(x.bfloat16(), 4, weight, bias, 1e-5, silu=silu).dtype == torch.bfloat16
 
 
 def test_group_norm_does_not_change_its_input() -> None:

@@ -1,0 +1,45 @@
+"""From a recipe to a finished run: read the configuration, take a place among the processes, build the stage, loop."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from kinescribe.train.config import Training, VAETraining, as_table, load_config
+from kinescribe.train.diffusion import DiffusionStage
+from kinescribe.train.loop import Loop, Progress, fingerprint
+from kinescribe.train.ranks import Ranks, join
+from kinescribe.train.vae import VAEStage
+
+
+def train(recipe: Path, settings: Sequence[str] = ()) -> Progress:
+    """Run a recipe to its end; where its folder holds an unfinished run of the same recipe, go on with that.
+
+    Raises `DataError` for a faulty recipe, folder or data, `NumbersError` if the loss stays undefined.
+    """
+    config = load_config(recipe, settings)
+    ranks = join(config.run.device)
+    try:
+        return run(config, ranks)
+    finally:
+        ranks.leave()
+
+
+def run(config: Training, ranks: Ranks) -> Progress:
+    """Run a configuration in this process, as one of `ranks.world`."""
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    table = as_table(config)
+    stage = VAEStage(config, ranks) if isinstance(config, VAETraining) else DiffusionStage(config, ranks)
+    try:
+        loop = Loop(stage, config.run, config.optimizer, ranks, fingerprint(table))
+        parameters = sum(parameter.numel() for parameter in stage.model.parameters())
+        loop.log.write(
+            "start", stage=config.stage, parameters=parameters, world=ranks.world, device=str(ranks.device)
+        )
+        if ranks.first:
+            (loop.folder / "config.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        return loop.run()
+    finally:
+        stage.close()

@@ -1,0 +1,91 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinescribe.catalog import CATALOG
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def native(cli: Cli, tmp_path: Path) -> Path:
+    """A tiny model in our own layout."""
+    assert cli("models", "convert", str(FIXTURES / "diffusers"), "tiny").code == 0
+    return tmp_path / "tiny"
+
+
+def test_list_names_every_model_of_the_catalogue(cli: Cli) -> None:
+    text = cli("models", "list").out
+    rows = json.loads(cli("models", "list", "--json").out)
+    assert [row["name"] for row in rows][: len(CATALOG)] == list(CATALOG)
+    assert all(line.startswith(name) for line, name in zip(text.splitlines(), CATALOG, strict=False))
+
+
+def test_show_tells_licence_defaults_and_faults(cli: Cli) -> None:
+    text = cli("models", "show", "modelscope-1.7b").out
+    for words in ("CC-BY-NC-4.0", "trained frames  16", "stock-footage", "ali-vilab/text-to-video-ms-1.7b"):
+        assert words in text
+    assert json.loads(cli("models", "show", "modelscope-1.7b", "--json").out)["steps"] == 25
+
+
+def test_an_unknown_model_is_exit_2_with_the_nearest_names(cli: Cli) -> None:
+    done = cli("models", "show", "zeroscope")
+    assert done.code == 2 and "zeroscope-v2-576w" in done.err
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "modelscope"])
+def test_check_names_every_file_of_a_good_folder(cli: Cli, layout: str) -> None:
+    done = cli("models", "check", str(FIXTURES / layout))
+    assert done.code == 0 and f"layout  {layout}" in done.out and "missing" not in done.out
+
+
+def test_check_of_a_folder_with_a_missing_file_is_exit_3_and_names_it(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(FIXTURES / "modelscope", folder)
+    (folder / "VQGAN_autoencoder.pth").unlink()
+    done = cli("models", "check", "m")
+    assert (
+        done.code == 3
+        and "missing  VQGAN_autoencoder.pth" in done.out
+        and "VQGAN_autoencoder.pth" in done.err
+    )
+    assert json.loads(cli("models", "check", "m", "--json").out)["ok"] is False
+
+
+def test_convert_reports_that_every_tensor_is_equal(cli: Cli, native: Path) -> None:
+    done = cli("models", "convert", str(native), "back", "--to", "diffusers")
+    assert done.code == 0 and "tensors equal to the source" in done.out
+    assert cli("models", "convert", str(native), "back").code != 0
+
+
+def test_a_changed_byte_is_found_by_verify(cli: Cli, native: Path) -> None:
+    assert cli("models", "verify", "tiny").code == 0
+    data = bytearray((native / "unet.safetensors").read_bytes())
+    data[-5] ^= 1
+    (native / "unet.safetensors").write_bytes(data)
+    done = cli("models", "verify", "tiny")
+    assert (
+        done.code == 3 and "changed  tiny/unet.safetensors" in done.out and "1 of 4 files differ" in done.err
+    )
+
+
+def test_remove_deletes_from_the_store_only(cli: Cli, native: Path, tmp_path: Path) -> None:
+    stored = tmp_path / ".home" / "models" / "mine"
+    shutil.copytree(native, stored)
+    assert '"mine"' in cli("models", "list", "--json").out
+    assert cli("models", "rm", "mine").code == 0 and not stored.exists()
+    for name in ("papercut", "mine", "../tiny", str(native)):
+        assert cli("models", "rm", name).code == 2
+    assert native.is_dir()
+
+
+def test_pull_says_licence_and_size_and_a_dry_run_fetches_nothing(cli: Cli, tmp_path: Path) -> None:
+    done = cli("models", "pull", "modelscope-1.7b", "--dry-run")
+    assert done.code == 0 and "CC-BY-NC-4.0" in done.out and "3.67 GB" in done.out
+    assert not (tmp_path / ".home").exists()
+    assert cli("models", "pull", "papercut").code == 2

@@ -1,0 +1,105 @@
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinescribe.train.config import DiffusionTraining, VAETraining, build
+from kinescribe.train.ranks import join
+from kinescribe.train.runs import run
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+TINY_CACHE = {
+    "chunk": 16,
+    "slots": 2,
+    "first_slots": 1,
+    "renew_steps": 6,
+    "size": 16,
+    "frames": 2,
+    "workers": 0,
+}
+TINY_UNET = {
+    "width": 16,
+    "multipliers": [1],
+    "attention_levels": [True],
+    "head_dim": 8,
+    "context_dim": 16,
+    "groups": 4,
+}
+TINY_TEXT = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 16}
+TINY_VAE = {"width": 8, "groups": 4, "multipliers": [1, 1, 1, 1]}
+
+
+def recipe(name: str, folder: Path, steps: int) -> dict[str, Any]:
+    """A real recipe with everything made tiny; the same words, a few thousand parameters."""
+    table = tomllib.loads((RECIPES / name).read_text())
+    table["run"] = {"folder": str(folder), "seed": 3, "steps": steps, "log_steps": 5, "device": "cpu"}
+    table["cache"] = dict(TINY_CACHE)
+    table["optimizer"]["warmup_steps"] = 2
+    table["batch"] = 4
+    return table
+
+
+def make_vae(folder: Path, steps: int = 10, **changes: Any) -> VAETraining:
+    table = recipe("papercut_vae.toml", folder, steps)
+    table["vae"] |= TINY_VAE
+    table["run"] |= changes
+    return build(VAETraining, table)
+
+
+def make_diffusion(folder: Path, vae: Path, steps: int = 10, **changes: Any) -> DiffusionTraining:
+    table = recipe("papercut.toml", folder, steps)
+    table["unet"] |= TINY_UNET
+    table["text"] |= TINY_TEXT
+    table |= {
+        "vae_from": str(vae),
+        "image_batch": 6,
+        "image_share": 0.25,
+        "validation_clips": 4,
+        "sheet_steps": 2,
+    }
+    table["sheet_prompts"] = table["sheet_prompts"][:2]
+    table["run"] |= changes
+    return build(DiffusionTraining, table)
+
+
+@pytest.fixture(scope="session")
+def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export of a tiny trained autoencoder."""
+    folder = tmp_path_factory.mktemp("vae")
+    run(make_vae(folder, steps=5), join("cpu"))
+    return folder / "export"
+
+
+@pytest.fixture
+def tiny_vae() -> Callable[..., VAETraining]:
+    """`tiny_vae(folder, steps=10, **run)`: the autoencoder recipe made tiny."""
+    return make_vae
+
+
+@pytest.fixture
+def tiny_diffusion() -> Callable[..., DiffusionTraining]:
+    """`tiny_diffusion(folder, vae_folder, steps=10, **run)`: the diffusion recipe made tiny."""
+    return make_diffusion
+
+
+@pytest.fixture
+def tiny_settings() -> Callable[[Path], list[str]]:
+    """`--set` values that make either recipe tiny, for the four tables both or one of them have."""
+
+    def settings(folder: Path, *tables: str) -> list[str]:
+        sizes = {"unet": TINY_UNET, "text": TINY_TEXT, "vae": TINY_VAE, "cache": TINY_CACHE}
+        run = [
+            f"run.folder={folder}",
+            "run.minutes=none",
+            "run.steps=4",
+            "run.log_steps=2",
+            "run.compiled=false",
+        ]
+        parts = [(table, name, value) for table in ("cache", *tables) for name, value in sizes[table].items()]
+        changes = [f"{table}.{name}={json.dumps(value)}" for table, name, value in parts]
+        return [*run, "run.device=cpu", "batch=2", *changes]
+
+    return settings

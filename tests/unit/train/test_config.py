@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from kinescribe.errors import DataError
+from kinescribe.train.config import DiffusionTraining, VAETraining, load_config
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+VAE, DIFFUSION = RECIPES / "papercut_vae.toml", RECIPES / "papercut.toml"
+
+
+def test_recipes_load() -> None:
+    assert isinstance(load_config(VAE), VAETraining)
+    assert isinstance(load_config(DIFFUSION), DiffusionTraining)
+
+
+def test_settings_change_values_of_every_kind() -> None:
+    settings = [
+        "run.steps=20",
+        "run.minutes=none",
+        "run.folder=some/where",
+        "unet.multipliers=[1, 2]",
+        "noise.shift=3",
+    ]
+    config = load_config(DIFFUSION, settings)
+    assert isinstance(config, DiffusionTraining)
+    assert (config.run.steps, config.run.minutes, config.run.folder) == (20, None, "some/where")
+    assert config.unet.multipliers == (1, 2)
+    assert config.noise.shift == 3.0
+    assert isinstance(config.noise.shift, float)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("run.stepz=3", "unknown key run.stepz"),
+        ("unet.widht=3", "unknown key unet.widht"),
+        ("colour=3", "unknown key colour"),
+        ("run.steps=many", "run.steps must be int, not 'many'"),
+        ("run.steps=1.5", "run.steps must be int, not 1.5"),
+        ("run.compiled=1", "run.compiled must be bool, not 1"),
+        ("batch=true", "batch must be int, not True"),
+        ("noise.weighting=heavy", "noise.weighting must be one of 'uniform', 'min_snr'"),
+        ("unet.multipliers=2", "unet.multipliers must be a list"),
+        ("unet.multipliers=[1, x]", "unet.multipliers must be a list"),
+        ('unet.multipliers=[1, "x"]', "unet.multipliers[1] must be int"),
+        ("optimizer.betas=[0.9]", "optimizer.betas must be a list of 2"),
+        ("run=3", "run must be a table"),
+        ("stage=judge", "stage='judge' is unknown: use one of vae, diffusion"),
+        ("run.steps", "write it as name=value"),
+        ("batch.size=3", "batch is a value, not a table"),
+        ("run.minutes=none", "run.steps and run.minutes are both unset"),
+        ("run.log_steps=0", "run.log_steps=0 must be positive"),
+        ("cache.first_slots=99", "cache.first_slots=99"),
+        ("image_share=1.5", "image_share=1.5"),
+        ("optimizer.ema_decay=1", "optimizer.ema_decay=1"),
+    ],
+)
+def test_a_faulty_setting_is_an_error_that_names_it(setting: str, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load_config(DIFFUSION, [setting])
+    assert said in str(caught.value)
+
+
+def test_a_missing_key_is_an_error_that_names_it(tmp_path: Path) -> None:
+    short = tmp_path / "short.toml"
+    short.write_text(VAE.read_text().replace("latent_channels = 4\n", ""))
+    with pytest.raises(DataError, match=r"missing key vae\.latent_channels"):
+        load_config(short)
+
+
+def test_broken_and_absent_files_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read"):
+        load_config(tmp_path / "absent.toml")
+    (tmp_path / "broken.toml").write_text("stage = ")
+    with pytest.raises(DataError, match="no valid TOML"):
+        load_config(tmp_path / "broken.toml")

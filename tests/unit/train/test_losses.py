@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch import Generator
+
+from kinescribe.diffusion.schedule import Schedule, ScheduleConfig
+from kinescribe.models.vae import DiagonalGaussian
+from kinescribe.train.config import VAELossConfig
+from kinescribe.train.losses import clip_weights, diffusion_loss, divergence, draw_times, rebuilding_losses
+
+COSINE = ScheduleConfig(
+    kind="cosine", beta_start=0.0, beta_end=0.0, train_steps=1000, prediction="velocity",
+    zero_terminal_snr=True, offset=0, final="clean", spacing="trailing",
+)  # fmt: skip
+
+
+def test_times_cover_the_range_evenly() -> None:
+    t = draw_times(100, 1000, 1.0, Generator().manual_seed(0))
+    assert ((t // 10) == torch.arange(100)).all()
+
+
+def test_a_shift_draws_more_high_noise_and_stays_in_range() -> None:
+    t = draw_times(999, 1000, 3.0, Generator().manual_seed(0))
+    assert t.min() >= 0 and t.max() <= 999
+    assert (t > 500).float().mean() == pytest.approx(0.75, abs=0.01)
+
+
+def test_min_snr_weighs_the_clean_error_by_a_capped_snr() -> None:
+    schedule, t = Schedule(COSINE), torch.tensor([1, 500, 999])
+    weights = clip_weights(schedule, t, "min_snr")
+    snr = (schedule.signal[t] / schedule.noise[t]).square().float()
+    torch.testing.assert_close(weights * (snr + 1), snr.clamp(max=5.0))
+    assert clip_weights(schedule, t, "uniform").tolist() == [1, 1, 1]
+
+
+def test_diffusion_loss_is_the_weighted_mean_over_clips() -> None:
+    output, target = torch.zeros(2, 1, 1, 2, 2), torch.ones(2, 1, 1, 2, 2)
+    assert diffusion_loss(output, target, torch.tensor([1.0, 3.0])).item() == 2.0
+
+
+def test_nothing_is_lost_on_a_perfect_rebuild_but_the_divergence() -> None:
+    pictures = torch.rand(2, 3, 8, 8)
+    posterior = DiagonalGaussian(torch.full((2, 4, 1, 1), 2.0), torch.ones(2, 4, 1, 1))
+    weights = VAELossConfig(edge=1.0, coarse=1.0, square=1.0, divergence=0.5)
+    terms = rebuilding_losses(pictures, pictures, posterior, weights)
+    assert terms["divergence"].item() == pytest.approx(2.0)
+    assert terms["loss"].item() == pytest.approx(1.0)
+
+
+def test_edges_see_what_a_flat_error_hides() -> None:
+    pictures, posterior = (
+        torch.zeros(1, 3, 8, 8),
+        DiagonalGaussian(torch.zeros(1, 4, 1, 1), torch.ones(1, 4, 1, 1)),
+    )
+    flat, chequered = pictures + 0.1, pictures + 0.1
+    chequered[..., ::2] = -0.1
+    edges = [
+        rebuilding_losses(x, pictures, posterior, VAELossConfig())["edge"].item() for x in (flat, chequered)
+    ]
+    assert edges[0] == 0
+    assert edges[1] == pytest.approx(0.2)
+
+
+def test_a_unit_gaussian_has_no_divergence() -> None:
+    assert divergence(DiagonalGaussian(torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2))).item() == 0

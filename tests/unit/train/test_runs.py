@@ -1,0 +1,78 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kinescribe.errors import DataError
+from kinescribe.train.report import read_log
+from kinescribe.train.runs import train
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+Tiny = Callable[..., list[str]]
+WITHOUT_THE_REST = """
+import sys
+for name in ("pydantic", "av", "cyclopts", "ftfy", "rich", "matplotlib"):
+    sys.modules[name] = None
+from kinescribe.train.__main__ import main
+sys.exit(main())
+"""
+
+
+def run_module(*command: str, config: str, changes: list[str]) -> subprocess.CompletedProcess[str]:
+    arguments = ["--config", str(RECIPES / config)]
+    for change in changes:
+        arguments += ["--set", change]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_training_needs_none_of_the_packages_that_a_bare_machine_lacks(
+    tmp_path: Path, tiny_settings: Tiny
+) -> None:
+    changes = tiny_settings(tmp_path, "vae")
+    ended = run_module(sys.executable, "-c", WITHOUT_THE_REST, config="papercut_vae.toml", changes=changes)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "export" / "vae.safetensors").is_file()
+    assert (tmp_path / "loss.png").is_file()
+
+
+def test_a_faulty_setting_ends_with_one_line_and_its_exit_code(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "kinescribe.train")
+    ended = run_module(
+        *command, config="papercut_vae.toml", changes=["run.stepz=3", f"run.folder={tmp_path}"]
+    )
+    assert ended.returncode == DataError.exit_code
+    assert ended.stderr.strip().count("\n") == 0
+    assert "run.stepz" in ended.stderr
+
+
+def test_a_recipe_of_the_past_is_left_beside_the_run(tmp_path: Path, tiny_settings: Tiny) -> None:
+    train(
+        RECIPES / "papercut_vae.toml",
+        tiny_settings(tmp_path, "vae"),
+    )
+    assert json.loads((tmp_path / "config.json").read_text())["vae"]["width"] == 8
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path: Path, vae_folder: Path, tiny_settings: Tiny) -> None:
+    changes = [
+        *tiny_settings(tmp_path, "unet", "text"),
+        f"vae_from={vae_folder}",
+        "image_batch=4",
+        "image_share=0.25",
+    ]
+    changes += ["validation_clips=4", "sheet_steps=2"]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    ended = run_module(*torchrun, "-m", "kinescribe.train", config="papercut.toml", changes=changes)
+    assert ended.returncode == 0, ended.stderr
+    lines = read_log(tmp_path / "log.jsonl")
+    assert lines[0]["world"] == 2
+    assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 20]
+    assert (tmp_path / "export" / "kinescribe.json").is_file()
