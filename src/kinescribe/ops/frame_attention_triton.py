@@ -16,7 +16,7 @@ MOST_FRAMES = 64
 
 
 @triton.jit
-def _place(n, frames, heads, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr):  # type: ignore[no-untyped-def]
+def _place(n, frames, heads, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr):
     """Offsets and mask of this program's tile (P, F, D)."""
     row = tl.program_id(1).to(tl.int64)
     pixel = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
@@ -29,7 +29,7 @@ def _place(n, frames, heads, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
-def _probabilities(q, k, frames, scale, F: tl.constexpr):  # type: ignore[no-untyped-def]
+def _probabilities(q, k, frames, scale, F: tl.constexpr):
     """softmax over the real frames, float32 (P, F, F)."""
     scores = tl.dot(q, tl.permute(k, (0, 2, 1)), input_precision="ieee") * scale
     scores = tl.where((tl.arange(0, F) < frames)[None, None, :], scores, float("-inf"))
@@ -38,7 +38,7 @@ def _probabilities(q, k, frames, scale, F: tl.constexpr):  # type: ignore[no-unt
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     q_ptr, k_ptr, v_ptr, out_ptr, n, frames, heads, scale, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr
 ):
     place, mask = _place(n, frames, heads, F, D, P)
@@ -51,7 +51,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _backward(  # type: ignore[no-untyped-def]
+def _backward(
     q_ptr, k_ptr, v_ptr, grad_ptr, dq_ptr, dk_ptr, dv_ptr, n, frames, heads, scale,
     F: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip

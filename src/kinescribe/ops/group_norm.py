@@ -26,12 +26,12 @@ def group_norm_by_channel(
     Sums of each channel in float32, joined within a group, become one scale and one shift a channel.
     """
     wide = x.float()
-    mean = wide.mean((2, 3)).unflatten(1, (groups, -1))
-    square = wide.square().mean((2, 3)).unflatten(1, (groups, -1))
-    mean, square = mean.mean(2, keepdim=True), square.mean(2, keepdim=True)
+    count = x.shape[1] // groups
+    mean = wide.mean((2, 3)).view(-1, groups, count).mean(2, keepdim=True)
+    square = wide.square().mean((2, 3)).view(-1, groups, count).mean(2, keepdim=True)
     inverse = (square - mean.square()).clamp(min=0).add(eps).rsqrt()
-    scale = weight.float() * inverse.expand(-1, -1, x.shape[1] // groups).flatten(1)
-    shift = bias.float() - mean.expand(-1, -1, x.shape[1] // groups).flatten(1) * scale
+    scale = weight.float() * inverse.expand(-1, -1, count).flatten(1)
+    shift = bias.float() - mean.expand(-1, -1, count).flatten(1) * scale
     out = wide * scale[:, :, None, None] + shift[:, :, None, None]
     return (F.silu(out) if silu else out).to(x.dtype)
 

@@ -22,7 +22,8 @@ def frame_attention_version(q: Tensor, heads: int) -> FrameAttention:
     return "kernel" if fits and q.device.type == "cuda" and has_triton_gpu() else "fused"
 
 
-@torch.compiler.assume_constant_result
 def has_triton_gpu() -> bool:
     """Whether Triton is installed and the present CUDA device is of the generation it is at home on."""
+    if torch.compiler.is_compiling():
+        return True  # compiled code is made of Triton kernels itself, and can ask neither question
     return find_spec("triton") is not None and torch.cuda.get_device_capability() >= (8, 0)

@@ -62,7 +62,7 @@ def decode_clip(vae: AutoencoderKL, clip: Float[Tensor, "c f y x"]) -> Iterator[
     """The pictures of one clip in order, a few at a time, in the autoencoder's dtype and about [-1, 1]."""
     pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
     pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
-    for chunk in torch.split(pictures, max(1, DECODE_PIXELS // pixels)):  # type: ignore[no-untyped-call]
+    for chunk in torch.split(pictures, max(1, DECODE_PIXELS // pixels)):
         yield _decode_finite(vae, chunk)
 
 
