@@ -38,7 +38,7 @@ def test_the_recipes_fit_their_budget_in_fp16() -> None:
     model, vae = real_model()
     assert 2 * (count(model) + count(vae)) <= BYTES_IN_ALL
     assert 2 * count(model.unet) <= BYTES_PER_FILE
-    assert count(vae) <= 1_400_000
+    assert count(vae) <= 1_800_000
 
 
 def test_the_real_sizes_take_an_optimizer_step() -> None:
