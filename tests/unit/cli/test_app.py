@@ -17,11 +17,18 @@ TINY = ROOT / "tests" / "fixtures" / "text_to_video" / "diffusers"
 Cli = Callable[..., Any]
 
 
+def default_signals() -> None:
+    """In a child: handle signals as a terminal's programs do, even where the test run itself ignores them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     """`kinescribe` in a process of its own, with both streams piped."""
     return subprocess.Popen(
         [sys.executable, "-m", "kinescribe", *arguments],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=default_signals,
     )  # fmt: skip
 
 
@@ -142,5 +149,7 @@ def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
         "app._dispatch = stuck\nsys.exit(app.run(['doctor']))"
     )
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, timeout=30, check=False, preexec_fn=default_signals
+    )
     assert done.returncode == 130 and time.monotonic() - begun < 20
