@@ -1,7 +1,7 @@
 """One clip of the 1.7 B model, ours beside diffusers' on the same folder, in one run on one device.
 
-    python benchmarks/make_random_folder.py /tmp/folder --device cuda
-    python benchmarks/text_to_video.py /tmp/folder [--runs 5] [--out benchmarks/results/NAME.json]
+    python benchmarks/make_random_folder.py FOLDER --device cuda
+    python benchmarks/text_to_video.py FOLDER [--runs 5] [--out benchmarks/results/NAME.json]
 
 From the prompt's text to uint8 frames: 25 DPM-Solver++ steps, guidance 9, 16 x 256 x 256, float16, the two
 taking turns. Random weights: this proves arithmetic and speed, never picture quality. The floor is the exact
