@@ -97,7 +97,12 @@ class VAELossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VAETraining:
-    """The autoencoder stage: stills of the world, compressed and rebuilt."""
+    """The autoencoder stage: stills of the world, compressed and rebuilt.
+
+    `init_from` is a folder with an autoencoder, alone or in a whole model, to start from. With `frozen_encoder` only
+    the way from latents to pixels is trained, from mean latents: latents and their scale stay what they were, so that
+    a diffusion model trained on them works with the new decoder.
+    """
 
     stage: Literal["vae"]
     run: RunConfig
@@ -107,6 +112,13 @@ class VAETraining:
     batch: int
     loss: VAELossConfig = VAELossConfig()
     init_from: str | None = None
+    frozen_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frozen_encoder and self.init_from is None:
+            raise DataError(
+                "frozen_encoder=true needs a trained encoder: set init_from to a folder that holds one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +127,16 @@ class NoiseConfig:
 
     Uniform times u become `shift * u / (1 + (shift - 1) * u)`: a shift above one spends more samples at high
     noise, where the subject and its motion are decided. `weighting` "min_snr" caps the signal-to-noise ratio at 5.
+    The squared error of latent cells that a subject covers counts `foreground` times that of the rest; 1 is off.
     """
 
     shift: float = 1.0
     weighting: Literal["uniform", "min_snr"] = "uniform"
+    foreground: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.foreground < 1:
+            raise DataError(f"noise.foreground={self.foreground} must be at least 1, which is off")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,13 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int, Int16, UInt8
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.train.config import CacheConfig
 from kinescribe.world.clip import Clips, sample_clips
 from kinescribe.world.grammar import caption, vocabulary_words
-from kinescribe.world.render import render, render_at
+from kinescribe.world.render import render, render_at, subject_masks
 
 AHEAD = 3
 RENDERED_AT_ONCE = 2048  # the renderer is bound by kernel launches below this
@@ -156,6 +157,34 @@ def render_stills(
         for begin in range(0, len(clips), RENDERED_AT_ONCE)
     ]
     return torch.cat(parts).flatten(0, 1)
+
+
+def subject_cover(
+    clips: Clips, config: CacheConfig, device: torch.device, *, side: int
+) -> Float[Tensor, "n f g g"]:
+    """How much of each of `side` by `side` cells of every frame the clips' subjects cover, in [0, 1]."""
+    # Half the size costs a quarter, and the mean over a cell hardly sees it.
+    size = config.size // 2
+    cover = subject_masks(clips, size=size, frames=config.frames, device=device)
+    if (clips.second_subject >= 0).any():
+        second = subject_masks(clips, size=size, frames=config.frames, rank=1, device=device)
+        cover = torch.maximum(cover, second)
+    return F.avg_pool2d(cover, size // side)
+
+
+def figure_masks(
+    clips: Clips, config: CacheConfig, device: torch.device, *, side: int
+) -> UInt8[Tensor, "n f g g"]:
+    """The cover of `side` by `side` latent cells in 255ths, each the most of itself and its eight neighbours.
+
+    Wider than the subjects, because an autoencoder spreads their outlines over the cells beside them.
+    """
+    parts = [
+        subject_cover(clips[begin : begin + RENDERED_AT_ONCE], config, device, side=side)
+        for begin in range(0, len(clips), RENDERED_AT_ONCE)
+    ]
+    widened = F.max_pool2d(torch.cat(parts), 3, stride=1, padding=1)
+    return (widened * 255).round().to(torch.uint8)
 
 
 def pixels(frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:

@@ -21,8 +21,17 @@ from kinescribe.models.unet import UNet
 from kinescribe.train import report, weights
 from kinescribe.train.compiled import compile_in_place
 from kinescribe.train.config import DiffusionTraining
-from kinescribe.train.data import Drawing, Ring, Scribe, pixels, render_clips, world_tokenizer
-from kinescribe.train.losses import clip_weights, diffusion_loss, draw_times
+from kinescribe.train.data import (
+    Drawing,
+    Drawn,
+    Ring,
+    Scribe,
+    figure_masks,
+    pixels,
+    render_clips,
+    world_tokenizer,
+)
+from kinescribe.train.losses import cell_weights, clip_weights, diffusion_loss, draw_times
 from kinescribe.train.ranks import Ranks
 from kinescribe.train.vae import HELD_OUT_SEED, clip_bytes
 
@@ -95,7 +104,8 @@ class DiffusionStage:
         """The weighted error at random noise levels, on clips or, in `image_share` of the steps, on stills."""
         stills = still_step(step, self.config.image_share)
         self.samples = self.config.image_batch if stills else self.config.batch
-        loss = self._loss(model, self._batch(self.samples, stills, generator), generator)
+        batch, figures = self._batch(self.samples, stills, generator)
+        loss = self._loss(model, batch, figures, generator)
         return {"loss": loss} | ({"still_loss": loss} if stills else {"clip_loss": loss})
 
     def compile(self) -> None:
@@ -104,10 +114,14 @@ class DiffusionStage:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, Tensor]:
-        """The plain error at even noise levels on clips of held-out combinations, with the same noise every time."""
+        """The plain error at even noise levels on clips of held-out combinations, with the same noise every time.
+
+        "loss" is the mean over all latent cells, "figure" over those that a subject covers; the rest are "loss" at the
+        lower, middle and upper third of the noise levels.
+        """
         generator = Generator(self.ranks.device).manual_seed(HELD_OUT_SEED + self.ranks.rank)
         total = self.config.schedule.train_steps
-        losses, times = [], []
+        losses, times, figure, cover = [], [], [], []
         for begin in range(0, self.config.validation_clips, VALIDATED_AT_ONCE):
             rows = slice(begin, begin + VALIDATED_AT_ONCE)
             latents = as_clips(self.test["latents"][rows].float())
@@ -118,11 +132,16 @@ class DiffusionStage:
                 self.ranks.device.type, torch.bfloat16, enabled=self.ranks.device.type == "cuda"
             ):
                 output = model(self.schedule.corrupt(latents, eps, t), t, batch)
-            error = (output.float() - self.schedule.target(latents, eps, t)).square().mean(dim=(1, 2, 3, 4))
-            losses.append(error)
+            square = (output.float() - self.schedule.target(latents, eps, t)).square()
+            losses.append(square.mean(dim=(1, 2, 3, 4)))
             times.append(t)
+            cover.append(self.test["figures"][rows].float().sum())
+            figure.append((square.mean(dim=1) * self.test["figures"][rows]).sum())
         error, share = torch.cat(losses), torch.cat(times) / total
-        figures = {"loss": error.mean()}
+        figures = {
+            "loss": error.mean(),
+            "figure": torch.stack(figure).sum() / torch.stack(cover).sum().clamp(min=1),
+        }
         for third, name in enumerate(("low_noise", "middle_noise", "high_noise")):
             within = ((3 * share).long() == third).float()
             figures[name] = (error * within).sum() / within.sum().clamp(min=1)
@@ -177,31 +196,46 @@ class DiffusionStage:
             weights.read_model(Path(self.config.init_from), model.unet, model.text, self.tokenizer)
         return model
 
-    def _loss(self, model: nn.Module, batch: Batch, generator: Generator) -> Float[Tensor, ""]:
+    def _loss(
+        self, model: nn.Module, batch: Batch, figures: UInt8[Tensor, "b f h w"] | None, generator: Generator
+    ) -> Float[Tensor, ""]:
         noise = self.config.noise
+        cells = None if figures is None else cell_weights(figures, noise.foreground)
         t = draw_times(len(batch.ids), self.config.schedule.train_steps, noise.shift, generator)
         eps = torch.randn(batch.latents.shape, generator=generator, device=t.device)
         output = model(self.schedule.corrupt(batch.latents, eps, t), t, batch)
         target = self.schedule.target(batch.latents, eps, t)
-        return diffusion_loss(output, target, clip_weights(self.schedule, t, noise.weighting))
+        return diffusion_loss(output, target, clip_weights(self.schedule, t, noise.weighting), cells)
 
-    def _batch(self, n: int, stills: bool, generator: Generator) -> Batch:
+    def _batch(
+        self, n: int, stills: bool, generator: Generator
+    ) -> tuple[Batch, UInt8[Tensor, "b f h w"] | None]:
+        """Random clips, or single frames of them, and where their figures are if those weigh more."""
         device = generator.device
         rows = self.ring.rows(n, generator)
         choice = torch.randint(self.config.captions, (n,), generator=generator, device=device)
         frame = torch.randint(self.config.cache.frames, (n,), generator=generator, device=device)
         wordless = torch.rand(n, 1, generator=generator, device=device) < self.config.condition_dropout
-        latents = self.ring["latents"][rows, frame][:, None] if stills else self.ring["latents"][rows]
+
+        def pick(name: str) -> Tensor:
+            return self.ring[name][rows, frame][:, None] if stills else self.ring[name][rows]
+
         ids = torch.where(wordless, self.empty, self.ring["ids"][rows, choice].long())
-        return Batch(latents=as_clips(latents.float()), ids=ids)
+        batch = Batch(latents=as_clips(pick("latents").float()), ids=ids)
+        return batch, pick("figures") if self.config.noise.foreground > 1 else None
 
     def _chunk(self, number: int) -> dict[str, Tensor]:
-        drawn = self.scribe.take(number)
-        ids = torch.from_numpy(drawn.ids).to(self.ranks.device)
-        parts = [
-            self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)
-        ]
-        return {"latents": torch.cat(parts), "ids": ids}
+        return self._cached(self.scribe.take(number), figures=self.config.noise.foreground > 1)
+
+    def _cached(self, drawn: Drawn, *, figures: bool) -> dict[str, Tensor]:
+        """What is kept of clips: latents `n f h w c`, token ids and, if asked for, figure masks `n f h w`."""
+        cache, device = self.config.cache, self.ranks.device
+        parts = [self._encode(frames) for frames in render_clips(drawn.clips, cache, device)]
+        kept = {"latents": torch.cat(parts), "ids": torch.from_numpy(drawn.ids).to(device)}
+        if figures:
+            side = cache.size // self.vae.config.factor
+            kept["figures"] = figure_masks(drawn.clips, cache, device, side=side)
+        return kept
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Float[Tensor, "n f h w c"]:
@@ -215,11 +249,7 @@ class DiffusionStage:
 
     def _test_clips(self, drawing: Drawing) -> dict[str, Tensor]:
         drawing = dataclasses.replace(drawing, count=self.config.validation_clips, held_out=True)
-        drawn = Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0)
-        parts = [
-            self._encode(frames) for frames in render_clips(drawn.clips, self.config.cache, self.ranks.device)
-        ]
-        return {"latents": torch.cat(parts), "ids": torch.from_numpy(drawn.ids).to(self.ranks.device)}
+        return self._cached(Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0), figures=True)
 
 
 def still_step(step: int, share: float) -> bool:

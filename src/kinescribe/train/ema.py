@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """A shadow of a module whose parameters follow it slowly.
+    """A shadow of a module whose parameters follow it slowly; frozen parameters stay as they are.
 
     The decay warms up as `min(decay, (1 + n) / (10 + n))` after n updates, so that early averages are not
     dominated by the initial weights. `module` is in evaluation mode, in float32, and takes no gradients.
@@ -16,8 +16,9 @@ class Ema:
     def __init__(self, source: nn.Module, decay: float) -> None:
         self.decay = decay
         self.module = copy.deepcopy(source).eval().requires_grad_(False)
-        self._shadow: list[Tensor] = list(self.module.parameters())
-        self._source: list[Tensor] = list(source.parameters())
+        learnt = {name: tensor for name, tensor in source.named_parameters() if tensor.requires_grad}
+        self._source: list[Tensor] = list(learnt.values())
+        self._shadow: list[Tensor] = [self.module.get_parameter(name) for name in learnt]
 
     @torch.no_grad()
     def update(self, updates: int) -> None:

@@ -21,14 +21,14 @@ from torch.nn import functional as F
 from kinescribe.errors import KinescribeError
 from kinescribe.train.compiled import compile_in_place
 from kinescribe.train.config import CacheConfig, OptimizerConfig, RunConfig, as_table
-from kinescribe.train.data import Ring
+from kinescribe.train.data import Ring, subject_cover
 from kinescribe.train.loop import Loop, fingerprint
 from kinescribe.train.ranks import Ranks, join
 from kinescribe.world import motions
 from kinescribe.world.clip import Clips, sample_clips
 from kinescribe.world.judge import SMALL, Judge, Verdict, save_judge
 from kinescribe.world.judge_network import CELL, Answers, JudgeConfig, JudgeNetwork
-from kinescribe.world.render import render, subject_masks
+from kinescribe.world.render import render
 
 HELD_OUT_SEED = 0x1D6E
 RENDERED_AT_ONCE = 256
@@ -140,13 +140,9 @@ def rendered(
 
 
 def _masks(clips: Clips, cache: CacheConfig, device: torch.device) -> UInt8[Tensor, "n f g g"]:
-    """How much of each cell subjects cover, 0 to 255; drawn at half size, which cells do not see."""
-    cover = subject_masks(clips, size=cache.size // 2, frames=cache.frames, device=device)
-    paired = torch.from_numpy(clips.second_subject >= 0).to(device)
-    if bool(paired.any()):
-        second = subject_masks(clips, size=cache.size // 2, frames=cache.frames, rank=1, device=device)
-        cover = torch.maximum(cover, second)
-    return (F.avg_pool2d(cover, CELL // 2) * 255).round().to(torch.uint8)
+    """How much of each cell subjects cover, 0 to 255."""
+    cover = subject_cover(clips, cache, device, side=cache.size // CELL)
+    return (cover * 255).round().to(torch.uint8)
 
 
 def labels_of(clips: Clips, device: torch.device | str) -> dict[str, Int[Tensor, "n ..."]]:

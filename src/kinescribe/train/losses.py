@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -41,12 +41,26 @@ def clip_weights(
     return snr.clamp(max=LARGEST_SNR) / per_unit[schedule.config.prediction].clamp(min=1e-4)
 
 
+def cell_weights(figures: UInt8[Tensor, "b f h w"], foreground: float) -> Float[Tensor, "b f h w"]:
+    """The weight of each latent cell's squared error: `foreground` times as much where a figure covers it fully.
+
+    `figures` are covers in 255ths. The mean weight over the batch is one, so that the learning rate keeps its meaning.
+    """
+    weights = 1 + (foreground - 1) / 255 * figures.float()
+    return weights / weights.mean()
+
+
 def diffusion_loss(
-    output: Float[Tensor, "b c f h w"], target: Float[Tensor, "b c f h w"], weights: Float[Tensor, " b"]
+    output: Float[Tensor, "b c f h w"],
+    target: Float[Tensor, "b c f h w"],
+    weights: Float[Tensor, " b"],
+    cells: Float[Tensor, "b f h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The weighted mean over clips of the mean squared error."""
-    error = (output.float() - target.float()).square().mean(dim=(1, 2, 3, 4))
-    return (weights * error).mean()
+    """The mean over clips, by `weights`, of the mean squared error over latent cells, by `cells` if given."""
+    square = (output.float() - target.float()).square()
+    if cells is not None:
+        square = square * cells[:, None]
+    return (weights * square.mean(dim=(1, 2, 3, 4))).mean()
 
 
 def rebuilding_losses(

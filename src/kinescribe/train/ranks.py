@@ -68,8 +68,10 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Ranks:
         raise DataError("run.device=cuda but no CUDA device is visible: use --set run.device=cpu")
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    place = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
+    place = torch.device("cpu")
     if kind == "cuda":
+        # A launcher may show each process its own device alone, which then has the index 0 in every one of them.
+        place = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(place)
     if world > 1:
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")

@@ -11,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
+from kinescribe.checkpoints.native import is_native
+from kinescribe.errors import DataError
 from kinescribe.models.vae import AutoencoderKL, DiagonalGaussian, VAEConfig
 from kinescribe.train import report, weights
 from kinescribe.train.compiled import compile_in_place
@@ -32,11 +34,12 @@ class Autoencoding(nn.Module):
         self.vae = AutoencoderKL(config)
 
     def forward(
-        self, pictures: Float[Tensor, "n 3 h w"], noise: Float[Tensor, "n c h2 w2"]
+        self, pictures: Float[Tensor, "n 3 h w"], noise: Float[Tensor, "n c h2 w2"] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The rebuilt pictures, and mean and deviation of their latents."""
+        """The pictures rebuilt from sampled latents, or mean ones without `noise`; the latents' mean and deviation."""
         posterior = self.vae.encode(pictures)
-        return self.vae.decode(posterior.sample(noise)), posterior.mean, posterior.std
+        latents = posterior.mean if noise is None else posterior.sample(noise)
+        return self.vae.decode(latents), posterior.mean, posterior.std
 
 
 class VAEStage:
@@ -45,11 +48,7 @@ class VAEStage:
     def __init__(self, config: VAETraining, ranks: Ranks) -> None:
         self.config, self.ranks = config, ranks
         self.samples = config.batch
-        torch.manual_seed(config.run.seed)
-        model = Autoencoding(config.vae)
-        if config.init_from is not None:
-            model.vae.load_state_dict(weights.read_vae(Path(config.init_from)).state_dict())
-        self.model: nn.Module = model.to(ranks.device)
+        self.model: nn.Module = self._build().to(ranks.device)
         count = config.cache.chunk // config.cache.frames
         drawing = Drawing(count=count, captions=0, context_length=0, held_out=False)
         self.scribe = Scribe(drawing, config.run.seed, ranks.rank, config.cache.workers)
@@ -61,12 +60,9 @@ class VAEStage:
         self.ring.reach(step)
 
     def losses(self, model: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:  # noqa: ARG002
-        """Rebuild a random batch of stills from sampled latents."""
+        """Rebuild a random batch of stills from sampled latents, or from mean ones if the encoder is frozen."""
         pictures = pixels(self.ring["stills"][self.ring.rows(self.config.batch, generator)])
-        side = self.config.cache.size // self.config.vae.factor
-        shape = (self.config.batch, self.config.vae.latent_channels, side, side)
-        noise = torch.randn(shape, generator=generator, device=generator.device)
-        rebuilt, mean, std = model(pictures, noise)
+        rebuilt, mean, std = model(pictures, None if self.config.frozen_encoder else self._noise(generator))
         return rebuilding_losses(rebuilt, pictures, DiagonalGaussian(mean, std), self.config.loss)
 
     def compile(self) -> None:
@@ -105,14 +101,46 @@ class VAEStage:
         report.write_samples(torch.stack(rows).cpu().numpy(), picture)
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        """The autoencoder in fp16, with the scale that brings its latents to unit deviation."""
-        deviation = float(self.validate(model)["deviation"])
-        scale = 1.0 if not math.isfinite(deviation) or deviation == 0 else float(f"{1 / deviation:.6g}")
-        weights.write_vae(folder, autoencoder(model), dataclasses.replace(self.config.vae, scale=scale))
+        """The autoencoder in fp16, with the scale that brings its latents to unit deviation.
+
+        With a frozen encoder the scale stays, and a whole model in `init_from` is written whole, with the new decoder.
+        """
+        vae, start = autoencoder(model), self.config.init_from
+        if not self.config.frozen_encoder:
+            deviation = float(self.validate(model)["deviation"])
+            scale = 1.0 if not math.isfinite(deviation) or deviation == 0 else float(f"{1 / deviation:.6g}")
+            weights.write_vae(folder, vae, dataclasses.replace(vae.config, scale=scale))
+        elif start is not None and is_native(Path(start)):
+            weights.write_with_vae(folder, Path(start), vae)
+        else:
+            weights.write_vae(folder, vae, vae.config)
 
     def close(self) -> None:
         """End the workers."""
         self.scribe.close()
+
+    def _build(self) -> Autoencoding:
+        config = self.config
+        torch.manual_seed(config.run.seed)
+        if config.init_from is None:
+            return Autoencoding(config.vae)
+        start = weights.read_vae(Path(config.init_from))
+        sizes = dataclasses.replace(config.vae, scale=start.config.scale)
+        if start.config != sizes:
+            raise DataError(
+                f"init_from={config.init_from}: its autoencoder differs from the recipe's ({start.config} against "
+                f"{config.vae}): use its sizes in [vae]"
+            )
+        model = Autoencoding(sizes)
+        model.vae.load_state_dict(start.state_dict())
+        for part in (model.vae.encoder, model.vae.quantise):
+            part.requires_grad_(not config.frozen_encoder)
+        return model
+
+    def _noise(self, generator: Generator) -> Float[Tensor, "n c h w"]:
+        side = self.config.cache.size // self.config.vae.factor
+        shape = (self.config.batch, self.config.vae.latent_channels, side, side)
+        return torch.randn(shape, generator=generator, device=generator.device)
 
     def _stills(self, number: int) -> dict[str, Tensor]:
         clips = self.scribe.take(number).clips

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kinescribe.catalog import CATALOG, DEFAULT_MODEL
+from kinescribe.checkpoints.load import load_source
 from kinescribe.checkpoints.native import describe_native, save_native
 from kinescribe.checkpoints.staging import staged, write_tensors
 from kinescribe.checkpoints.store import CONFIG_FILE
@@ -63,6 +64,15 @@ def write_model(
     save_native(
         folder, unet=unet, vae=vae, text=text, tokenizer=tokenizer, schedule=schedule, spec=CATALOG[DEFAULT_MODEL],
         dtype=torch.float16, overwrite=True,
+    )  # fmt: skip
+
+
+def write_with_vae(folder: Path, model: Path, vae: AutoencoderKL) -> None:
+    """Write the model of the native folder `model` anew, in fp16, with another autoencoder."""
+    whole = load_source(describe_native(model), device=torch.device("cpu"), dtype=None)
+    save_native(
+        folder, unet=whole.unet, vae=vae, text=whole.text, tokenizer=whole.tokenizer, schedule=whole.schedule,
+        spec=whole.spec, dtype=torch.float16, overwrite=True,
     )  # fmt: skip
 
 

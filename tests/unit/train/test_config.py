@@ -7,11 +7,25 @@ from kinescribe.train.config import DiffusionTraining, VAETraining, load_config
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 VAE, DIFFUSION = RECIPES / "papercut_vae.toml", RECIPES / "papercut.toml"
+DECODER = RECIPES / "papercut_decoder.toml"
 
 
 def test_recipes_load() -> None:
     assert isinstance(load_config(VAE), VAETraining)
     assert isinstance(load_config(DIFFUSION), DiffusionTraining)
+    assert isinstance(load_config(DECODER), VAETraining)
+
+
+def test_the_decoder_recipe_fits_the_autoencoder_of_the_other() -> None:
+    decoder, vae = load_config(DECODER), load_config(VAE)
+    assert isinstance(decoder, VAETraining) and isinstance(vae, VAETraining)
+    assert decoder.frozen_encoder
+    assert (decoder.vae, decoder.cache) == (vae.vae, vae.cache)
+
+
+def test_a_frozen_encoder_without_a_trained_one_is_an_error() -> None:
+    with pytest.raises(DataError, match="set init_from"):
+        load_config(VAE, ["frozen_encoder=true"])
 
 
 def test_settings_change_values_of_every_kind() -> None:
@@ -53,6 +67,7 @@ def test_settings_change_values_of_every_kind() -> None:
         ("run.log_steps=0", "run.log_steps=0 must be positive"),
         ("cache.first_slots=99", "cache.first_slots=99"),
         ("image_share=1.5", "image_share=1.5"),
+        ("noise.foreground=0.5", "noise.foreground=0.5 must be at least 1"),
         ("optimizer.ema_decay=1", "optimizer.ema_decay=1"),
     ],
 )

@@ -2,8 +2,10 @@ from dataclasses import replace
 from random import Random
 
 import numpy as np
+import pytest
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from kinescribe.train.config import CacheConfig
 from kinescribe.train.data import (
@@ -11,13 +13,16 @@ from kinescribe.train.data import (
     Ring,
     Scribe,
     draw,
+    figure_masks,
     pixels,
     render_clips,
     render_stills,
+    subject_cover,
     world_tokenizer,
 )
 from kinescribe.world.clip import is_held_out, sample_clips
 from kinescribe.world.grammar import caption
+from kinescribe.world.render import subject_masks
 
 CACHE = CacheConfig(chunk=2, slots=3, first_slots=1, renew_steps=4, size=16, frames=2, workers=0)
 DRAWING = Drawing(count=6, captions=2, context_length=48, held_out=False)
@@ -91,3 +96,26 @@ def test_rendered_frames_have_the_asked_shapes() -> None:
     assert stills.shape == (6, 16, 16, 3)
     assert pixels(stills).shape == (6, 3, 16, 16)
     assert pixels(stills).min() >= -1 and pixels(stills).max() <= 1
+
+
+def test_the_cover_of_cells_is_that_of_both_subjects_at_full_size() -> None:
+    clips, config = sample_clips(8, 4, pairs=0.5), replace(CACHE, size=128)
+    cover = subject_cover(clips, config, torch.device("cpu"), side=16)
+    first, second = (subject_masks(clips, size=128, frames=2, rank=rank) for rank in (0, 1))
+    full = F.avg_pool2d(torch.maximum(first, second), 8)
+    assert (clips.second_subject >= 0).any() and (clips.second_subject < 0).any()
+    assert cover.shape == (8, 2, 16, 16)
+    assert (cover - full).abs().mean().item() < 0.002
+    assert cover.mean().item() == pytest.approx(full.mean().item(), rel=0.01)
+
+
+def test_figure_masks_are_bytes_that_reach_one_cell_further() -> None:
+    clips, config, cpu = sample_clips(4, 4), replace(CACHE, size=64), torch.device("cpu")
+    cover = subject_cover(clips, config, cpu, side=8)
+    masks = figure_masks(clips, config, cpu, side=8)
+    assert masks.dtype == torch.uint8
+    assert (masks.float() / 255 >= cover - 1 / 255).all()
+    covered, wide = cover > 0.5, masks > 127
+    beside = F.max_pool2d(covered.float(), 3, stride=1, padding=1) > 0
+    assert torch.equal(wide, beside)
+    assert covered.sum() < wide.sum() < wide.numel()

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from kinescribe.checkpoints.load import load_components
 from kinescribe.checkpoints.native import describe_native
 from kinescribe.errors import DataError
 from kinescribe.models.text import TextEncoder
 from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL
-from kinescribe.train.config import DiffusionTraining, load_config
+from kinescribe.train.config import DiffusionTraining, VAETraining, load_config
 from kinescribe.train.data import world_tokenizer
 from kinescribe.train.diffusion import Batch, Denoising, DiffusionStage, still_step
 from kinescribe.train.ranks import join
@@ -116,6 +117,66 @@ def test_an_absent_autoencoder_is_an_error(tmp_path: Path, tiny_diffusion: Tiny)
         DiffusionStage(tiny_diffusion(tmp_path, tmp_path / "nowhere"), join("cpu"))
 
 
+def weighing(config: DiffusionTraining, foreground: float) -> DiffusionTraining:
+    return dataclasses.replace(config, noise=dataclasses.replace(config.noise, foreground=foreground))
+
+
+def test_figures_are_drawn_with_their_clips_and_stills(
+    tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny
+) -> None:
+    stage = DiffusionStage(weighing(tiny_diffusion(tmp_path, vae_folder), 4.0), join("cpu"))
+    stage.prepare(0)
+    rows = len(stage.ring)
+    # Each row gets a latent that tells its number and frame, and a mask that tells the same.
+    number = torch.arange(rows)[:, None] * 2 + torch.arange(2)
+    stage.ring["latents"][:rows] = number[..., None, None, None].half()
+    stage.ring["figures"][:rows] = number[..., None, None].to(torch.uint8)
+    for stills in (False, True):
+        batch, figures = stage._batch(50, stills, torch.Generator().manual_seed(0))
+        assert figures is not None
+        assert torch.equal(batch.latents[:, 0], figures.float())
+
+
+def test_without_a_foreground_weight_no_masks_are_kept(
+    tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny
+) -> None:
+    stage = DiffusionStage(weighing(tiny_diffusion(tmp_path, vae_folder), 1.0), join("cpu"))
+    stage.prepare(0)
+    _, figures = stage._batch(4, False, torch.Generator().manual_seed(0))
+    assert figures is None
+    with pytest.raises(KeyError):
+        stage.ring["figures"]
+
+
+def test_validation_tells_the_plain_error_and_that_of_figures(
+    tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny
+) -> None:
+    stage = DiffusionStage(weighing(tiny_diffusion(tmp_path, vae_folder), 1.0), join("cpu"))
+    whole = stage.validate(stage.model)
+    stage.test["figures"].fill_(255)
+    everywhere = stage.validate(stage.model)
+    assert whole["loss"] == everywhere["loss"]
+    assert whole["figure"] != whole["loss"]
+    torch.testing.assert_close(everywhere["figure"], everywhere["loss"])
+
+
+def test_a_new_decoder_leaves_a_trained_model_and_its_latents_as_they_were(
+    tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny, tiny_vae: Callable[..., VAETraining]
+) -> None:
+    run(tiny_diffusion(tmp_path / "model", vae_folder, steps=2), join("cpu"))
+    old, new = tmp_path / "model" / "export", tmp_path / "decoder" / "export"
+    config = tiny_vae(tmp_path / "decoder", steps=4)
+    run(dataclasses.replace(config, init_from=str(old), frozen_encoder=True), join("cpu"))
+    for part in ("unet", "text"):
+        name = f"{part}.safetensors"
+        assert (old / name).read_bytes() == (new / name).read_bytes()
+    assert (old / "vae.safetensors").read_bytes() != (new / "vae.safetensors").read_bytes()
+    before, after = (load_components(folder, device=torch.device("cpu")) for folder in (old, new))
+    assert before.vae.config == after.vae.config
+    pictures = torch.rand(2, 3, 16, 16).to(before.vae.unquantise.weight.dtype) * 2 - 1
+    assert torch.equal(before.vae.encode(pictures).mean, after.vae.encode(pictures).mean)
+
+
 def test_stills_come_in_their_share_of_steps() -> None:
     steps = [still_step(step, 0.125) for step in range(800)]
     assert sum(steps) == 100
@@ -129,7 +190,7 @@ def test_a_share_of_captions_is_dropped_and_stills_have_one_frame(
     stage = DiffusionStage(config, join("cpu"))
     stage.prepare(0)
     generator = torch.Generator().manual_seed(0)
-    clips, stills = (stage._batch(400, still, generator) for still in (False, True))
+    (clips, _), (stills, _) = (stage._batch(400, still, generator) for still in (False, True))
     wordless = (clips.ids == stage.empty).all(dim=1).float().mean()
     assert wordless.item() == pytest.approx(0.5, abs=0.08)
     assert clips.latents.shape == (400, 4, 2, 2, 2)

@@ -5,7 +5,14 @@ from torch import Generator
 from kinescribe.diffusion.schedule import Schedule, ScheduleConfig
 from kinescribe.models.vae import DiagonalGaussian
 from kinescribe.train.config import VAELossConfig
-from kinescribe.train.losses import clip_weights, diffusion_loss, divergence, draw_times, rebuilding_losses
+from kinescribe.train.losses import (
+    cell_weights,
+    clip_weights,
+    diffusion_loss,
+    divergence,
+    draw_times,
+    rebuilding_losses,
+)
 
 COSINE = ScheduleConfig(
     kind="cosine", beta_start=0.0, beta_end=0.0, train_steps=1000, prediction="velocity",
@@ -35,6 +42,25 @@ def test_min_snr_weighs_the_clean_error_by_a_capped_snr() -> None:
 def test_diffusion_loss_is_the_weighted_mean_over_clips() -> None:
     output, target = torch.zeros(2, 1, 1, 2, 2), torch.ones(2, 1, 1, 2, 2)
     assert diffusion_loss(output, target, torch.tensor([1.0, 3.0])).item() == 2.0
+
+
+def test_cells_of_figures_weigh_their_multiple_and_the_mean_weight_is_one() -> None:
+    figures = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    figures[0, 1, :2] = 255
+    weights = cell_weights(figures, 4.0)
+    assert weights.mean().item() == pytest.approx(1)
+    torch.testing.assert_close(weights[0, 1, 0, 0], 4 * weights[1, 0, 0, 0])
+    assert cell_weights(torch.full((1, 1, 2, 2), 100, dtype=torch.uint8), 4.0).unique().tolist() == [1]
+
+
+def test_an_error_in_a_figure_costs_more_than_one_beside_it() -> None:
+    target = torch.zeros(1, 2, 1, 2, 2)
+    inside, beside = target.clone(), target.clone()
+    inside[..., 0, 0], beside[..., 1, 1] = 1, 1
+    figures = torch.tensor([[[[255, 0], [0, 0]]]], dtype=torch.uint8)
+    cells = cell_weights(figures, 3.0)
+    losses = [diffusion_loss(output, target, torch.ones(1), cells).item() for output in (inside, beside)]
+    assert losses == pytest.approx([0.5, 0.5 / 3])
 
 
 def test_nothing_is_lost_on_a_perfect_rebuild_but_the_divergence() -> None:
