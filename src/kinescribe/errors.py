@@ -70,3 +70,7 @@ class Cancelled(KinescribeError):
 
 class KinescribeWarning(UserWarning):
     """Something the user can act upon, said once in one line; the work goes on."""
+
+
+class PromptWarning(KinescribeWarning):
+    """A prompt that the model will not see as it was written: too long, in another language, unknown words."""

@@ -106,8 +106,10 @@ def _number(value: Any) -> Any:
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else "request"
     said = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return said  # about the request as a whole, and a sentence already
+    name = str(first["loc"][0])
     value = first.get("input")
     shown = "" if name in ("prompt", "negative_prompt") else f"={_shorten(value)}"
     return f"{name}{shown}: {said[0].lower()}{said[1:]}"

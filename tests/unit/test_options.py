@@ -59,6 +59,11 @@ def test_a_prompt_that_is_no_text_is_a_type_error_naming_the_type(prompt: object
         text_to_video(prompt=prompt)
 
 
+def test_a_fault_of_the_whole_request_shows_no_other_field() -> None:
+    with pytest.raises(OptionError, match="^the prompt is empty: "):
+        text_to_video(prompt="", negative_prompt="secret")
+
+
 def test_an_empty_prompt_is_allowed_when_meant() -> None:
     assert text_to_video(prompt="", unconditional=True).prompt == ""
 

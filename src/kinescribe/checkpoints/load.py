@@ -13,7 +13,7 @@ from kinescribe.checkpoints.read import extremes, is_finite
 from kinescribe.checkpoints.source import Part, Source, blank
 from kinescribe.checkpoints.store import model_folder, require_intact, stored_folder
 from kinescribe.components import Components
-from kinescribe.errors import WeightsError
+from kinescribe.errors import OptionError, WeightsError
 
 FINGERPRINT_SAMPLES = 64
 """Numbers of each tensor that enter the model's fingerprint."""
@@ -51,9 +51,11 @@ def locate(name_or_dir: str | Path) -> Path:
 
     Raises:
         WeightsError: a known model that is not on this computer, with the command that gets it.
-        OptionError: neither a known name nor an existing path.
+        OptionError: neither a known name nor an existing path, or nothing at all.
     """
     name = str(name_or_dir)
+    if not name.strip():
+        raise OptionError("the model's name is empty: give a name of kinescribe models list, or a folder")
     spec = CATALOG.get(name)
     path = Path(name).expanduser()
     if spec is None and path.exists():
@@ -61,7 +63,7 @@ def locate(name_or_dir: str | Path) -> Path:
     stored = stored_folder(name)
     if spec is None and stored is not None:
         return stored
-    if spec is None and isinstance(name_or_dir, Path):
+    if spec is None and (isinstance(name_or_dir, Path) or name.startswith(("/", "./", "../", "~"))):
         raise WeightsError(f"{name}: no such file or folder: correct the path")
     spec = spec or find_spec(name) or model_spec(name)
     return _installed(spec)

@@ -16,6 +16,7 @@ import cyclopts
 from kinescribe import __version__
 from kinescribe.cli.terminal import Terminal, tolerate_any_encoding
 from kinescribe.errors import KinescribeError, MemoryLimitError
+from kinescribe.pipelines.memory import is_out_of_memory
 
 HELP = """Kinescribe makes short videos from text.
 
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the border: whatever went wrong becomes one line
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             text = "error: out of memory: use fewer --frames, a smaller --size, or another --device"
             return _failed(error, text, terminal, MemoryLimitError.exit_code)
         hint = "" if terminal.debug else "; run again with --debug for the traceback"

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from kinescribe.cli import flags
 from kinescribe.cli.terminal import Speaker, Terminal
 from kinescribe.errors import KinescribeError
+from kinescribe.pipelines.memory import free_bytes
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_TORCH = (2, 10)
@@ -110,10 +111,8 @@ def check_devices() -> Iterator[Finding]:
 
 def check_memory() -> Iterator[Finding]:
     """Free main memory, where the system tells it."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
+    free = free_bytes()
+    if free is None:
         yield Finding("memory", "pass", "not told by this system")
         return
     good = free >= LITTLE_MEMORY

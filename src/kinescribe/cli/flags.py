@@ -1,13 +1,14 @@
 """The flags of a request, derived from `TextToVideo`: names, types, ranges and help are written only there."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Optional, TypeVar
 
 from cyclopts import Parameter, Token
 from pydantic.fields import FieldInfo
 
-from kinescribe.errors import OptionError
+from kinescribe.errors import OptionError, PromptWarning
 from kinescribe.options import TextToVideo
 
 Flag = Parameter(negative=(), show_default=False)
@@ -40,6 +41,14 @@ PolicyFile = Annotated[
 ]
 WithoutPolicy = Annotated[
     bool, Flag, Parameter(name="--no-policy", help="Check no prompt against a list of refused words.")
+]
+
+StrictPrompt = Annotated[
+    bool,
+    Flag,
+    Parameter(
+        help="Refuse a prompt that is too long, not in English letters, or of unknown words (exit code 2)."
+    ),
 ]
 
 TOO_LONG_TO_SHOW = 10**9
@@ -91,6 +100,11 @@ def _range(field: FieldInfo) -> str:
         return ""
     low = f"above {limits['gt']}" if "gt" in limits else f"{limits.get('ge')}"
     return f" [{low} to {limits['le']}]"
+
+
+def refuse_doubtful_prompts() -> None:
+    """Make each warning about a prompt an error, until the command ends."""
+    warnings.simplefilter("error", PromptWarning)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -51,10 +51,13 @@ def generate(
     without_metadata: flags.WithoutMetadata = False,
     policy_file: flags.PolicyFile = None,
     without_policy: flags.WithoutPolicy = False,
+    strict_prompt: flags.StrictPrompt = False,
     terminal: Speaker,
     **fields: Any,
 ) -> None:
     """Make clips from text."""
+    if strict_prompt:
+        flags.refuse_doubtful_prompts()
     common = flags.with_size(fields, size)
     saving = Saving(overwrite=overwrite, metadata=not without_metadata, sheet=sheet, as_json=as_json)
     engine = Engine(model=model, device=device, dtype=dtype)

@@ -63,6 +63,7 @@ def remake(
     without_metadata: flags.WithoutMetadata = False,
     policy_file: flags.PolicyFile = None,
     without_policy: flags.WithoutPolicy = False,
+    strict_prompt: flags.StrictPrompt = False,
     terminal: Speaker,
     **fields: Any,
 ) -> None:
@@ -74,6 +75,8 @@ def remake(
     from kinescribe.media.read import read_recipe
     from kinescribe.media.recipe import Recipe
 
+    if strict_prompt:
+        flags.refuse_doubtful_prompts()
     recipe = Recipe.model_validate(read_recipe(clip))
     before = recipe.request.model_dump(exclude_none=True)
     request = text_to_video(**{**before, **flags.with_size(fields, size)})

@@ -10,10 +10,11 @@ from kinescribe.catalog import ModelSpec, find_spec
 from kinescribe.cli.batch import Item, finished
 from kinescribe.cli.progress import display, watch
 from kinescribe.cli.terminal import Terminal
-from kinescribe.errors import BatchError, KinescribeError, OptionError
+from kinescribe.errors import BatchError, KinescribeError, MemoryLimitError, OptionError, PromptWarning
 from kinescribe.media.output import check_output, free_name
 from kinescribe.media.video import Video
 from kinescribe.options import TextToVideo
+from kinescribe.pipelines.memory import REMEDIES, is_out_of_memory
 
 
 @runtime_checkable
@@ -57,6 +58,8 @@ class Engine:
         terminal.note(
             f"{spec.name} on {components.device} in {dtype}; licence of its weights: {spec.licence}"
         )
+        if not spec.embedded and spec.notes:
+            terminal.note(f"known of {spec.name}: {'; '.join(spec.notes)}")
         return pipeline
 
 
@@ -113,6 +116,10 @@ def make_all(
                 target = _target(item, saving, resume)
                 check_output(target, saving.overwrite)
                 _make(item.request, target, pipeline, saving, terminal, label=item.label)
+            except KeyboardInterrupt:
+                if resume is not None:
+                    terminal.complain(f"stopped at {item.label}: the same command goes on from there")
+                raise
             except Exception as error:  # noqa: BLE001 - a night's work must not end with one line
                 failed.append(_report_failure(item, error, saving, terminal))
     made = len(items) - len(failed) - skipped
@@ -149,7 +156,10 @@ def _make(
 ) -> None:
     started = time.monotonic()
     with display(terminal, label) as shown:
-        video = watch(pipeline.stream(request), shown)
+        try:
+            video = watch(pipeline.stream(request), shown)
+        except PromptWarning as warning:  # made an error by --strict-prompt
+            raise OptionError(f"{warning} (--strict-prompt)") from None
         shown.stage("writing")
         path = video.save(target, overwrite=saving.overwrite, metadata=saving.metadata)
     facts = _facts(video, path, time.monotonic() - started)
@@ -192,6 +202,8 @@ def _facts(video: Video, path: Path, seconds: float) -> dict[str, Any]:
 
 def _report_failure(item: Item, error: Exception, saving: Saving, terminal: Terminal) -> str:
     code = error.exit_code if isinstance(error, KinescribeError) else 1
+    if is_out_of_memory(error):
+        error, code = MemoryLimitError("out of memory: " + REMEDIES["denoising"]), MemoryLimitError.exit_code
     text = str(error) if isinstance(error, KinescribeError) else f"{type(error).__name__}: {error}"
     if saving.as_json:
         terminal.data({"item": item.label, "error": text, "exit_code": code})

@@ -17,8 +17,9 @@ LARGEST_SEED = 2**63 - 1
 
 def seeds_from(seed: int, count: int) -> list[int]:
     """The seeds of ``count`` videos of one request: video ``i`` uses ``seed + i``."""
-    if not 0 <= seed <= LARGEST_SEED - count:
-        raise OptionError(f"seed={seed}: use a whole number from 0 to {LARGEST_SEED - count}")
+    last = LARGEST_SEED - max(count - 1, 0)
+    if not 0 <= seed <= last:
+        raise OptionError(f"seed={seed}: {count} clips need a whole number from 0 to {last}")
     return [seed + i for i in range(count)]
 
 

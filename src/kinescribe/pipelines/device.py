@@ -1,8 +1,10 @@
 """Where a model runs and in which number format: the only place that resolves ``auto``."""
 
+import warnings
+
 import torch
 
-from kinescribe.errors import OptionError
+from kinescribe.errors import KinescribeWarning, OptionError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,7 +33,8 @@ def available_devices() -> list[str]:
 
 def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     """``auto`` is float16 on CUDA, float32 on MPS (half precision gave black frames there), and on a CPU
-    bfloat16 where the processor computes in it (twice as fast), else float32."""
+    bfloat16 where the processor computes in it (twice as fast), else float32. A CPU asked for float16 by name
+    gets that too, with a warning."""
     if isinstance(name, torch.dtype):
         return name
     if name == "auto":
@@ -41,7 +44,13 @@ def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise OptionError(f"dtype={name!r} is not known: use auto, {', '.join(DTYPES)}")
     if DTYPES[name] == torch.float16 and device.type == "cpu":
-        raise OptionError("dtype=float16 is very slow on a CPU: use bfloat16 or float32")
+        other = pick_dtype("auto", device)
+        warnings.warn(
+            f"float16 is very slow on a CPU: computing in {str(other).removeprefix('torch.')}",
+            KinescribeWarning,
+            stacklevel=2,
+        )
+        return other
     return DTYPES[name]
 
 

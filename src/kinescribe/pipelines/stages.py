@@ -1,6 +1,8 @@
 """The stages every task is made of: text to tokens, latents to pixels, and the check that numbers are numbers."""
 
+import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,8 +12,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from kinescribe.components import Components
-from kinescribe.errors import KinescribeWarning, NumbersError
+from kinescribe.diffusion.denoiser import Branch, Predict
+from kinescribe.errors import KinescribeWarning, NumbersError, PromptWarning
 from kinescribe.models.vae import AutoencoderKL
+from kinescribe.pipelines.memory import is_out_of_memory, release
+
+FLAT_SPREAD = 2.0
+"""Standard deviation of pixel levels, of 255, under which a clip counts as one flat colour."""
+
+LATIN_END = 0x250
+"""The first code point after the Latin letters of European languages."""
 
 DECODE_PIXELS = 2**20
 """Frames are decoded together up to so many pixels at a time: enough to fill a device, little memory."""
@@ -33,19 +43,54 @@ def _warn_of_text(components: Components, prompt: str, dropped: list[str], unkno
     if dropped:
         limit = components.tokenizer.context_length
         say(
-            f"the prompt is longer than {limit} tokens; not seen: {' '.join(dropped)!r}. Put the main words first"
+            f"the prompt is longer than {limit} tokens; not seen: {' '.join(dropped)!r}. Put the main words first",
+            PromptWarning,
         )
-    letters = [ch for ch in prompt if ch.isalpha()]
-    latin = sum(ord(ch) < 0x250 for ch in letters)
-    if letters and latin < len(letters) / 2:
+    script = foreign_script(prompt)
+    if script:
         say(
-            "the prompt is mostly not in Latin letters; the model learned English: translate it for a better clip"
+            f"the prompt is mostly in {script} script, not in Latin letters; the model learned English: "
+            "translate it for a better clip",
+            PromptWarning,
         )
     elif unknown:
         say(
             f"{components.spec.name} does not know {', '.join(map(repr, unknown))} and leaves them out; "
-            "a full model understands any English: --model DIR_OR_NAME (kinescribe models list)"
+            "a full model understands any English: --model DIR_OR_NAME (kinescribe models list)",
+            PromptWarning,
         )
+
+
+def foreign_script(text: str) -> str:
+    """The commonest script of a text whose letters are mostly not Latin, as Chinese or Cyrillic; else empty."""
+    letters = [ch for ch in text if ch.isalpha()]
+    others = [unicodedata.name(ch, "UNKNOWN").split()[0] for ch in letters if ord(ch) >= LATIN_END]
+    if len(others) * 2 <= len(letters):
+        return ""
+    commonest = Counter(others).most_common(1)[0][0]
+    return "Chinese" if commonest == "CJK" else commonest.capitalize()
+
+
+def in_parts(predict: Predict) -> Predict:
+    """``predict``, that asks the two branches of guidance one after the other from when memory runs out on."""
+    apart: list[bool] = []
+
+    def answer(x: Tensor, t: float, branch: Branch) -> Tensor:
+        if branch != "both":
+            return predict(x, t, branch)
+        if not apart:
+            try:
+                return predict(x, t, branch)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            release()  # here, where the error no longer holds what was computed
+            apart.append(True)
+            say("memory ran out: the two passes of guidance now run one after the other, which is slower")
+        negative, positive = x.chunk(2)
+        return torch.cat([predict(negative, t, "negative"), predict(positive, t, "positive")])
+
+    return answer
 
 
 def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[UInt8[np.ndarray, "f h w 3"]]:
@@ -59,11 +104,27 @@ def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[
 
 
 def decode_clip(vae: AutoencoderKL, clip: Float[Tensor, "c f y x"]) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """The pictures of one clip in order, a few at a time, in the autoencoder's dtype and about [-1, 1]."""
+    """The pictures of one clip in order, a few at a time, in the autoencoder's dtype and about [-1, 1].
+
+    One at a time from the moment that memory runs out.
+    """
     pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
     pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
-    for chunk in torch.split(pictures, max(1, DECODE_PIXELS // pixels)):
-        yield _decode_finite(vae, chunk)
+    done, together = 0, max(1, DECODE_PIXELS // pixels)
+    while done < len(pictures):
+        chunk = pictures[done : done + together]
+        try:
+            images = _decode_finite(vae, chunk)
+        except (MemoryError, RuntimeError) as error:
+            if len(chunk) == 1 or not is_out_of_memory(error):
+                raise
+            together = 1
+        else:
+            done += len(chunk)
+            yield images
+            continue
+        release()  # here, where the error no longer holds what was computed
+        say("memory ran out while decoding: going on with one frame at a time, which is slower")
 
 
 def _decode_finite(vae: AutoencoderKL, latents: Tensor) -> Tensor:
@@ -140,6 +201,17 @@ def first_bad_module(unet: nn.Module, replay: Replay) -> str:
     return found[0] if found else "the sampler"
 
 
-def say(message: str) -> None:
+def warn_of_flatness(frames: UInt8[np.ndarray, "f h w 3"]) -> None:
+    """Say so if a clip is one flat colour, black for instance: possible, but seldom what was wanted."""
+    spread = float(frames[:, ::4, ::4].std())
+    if spread < FLAT_SPREAD:
+        level = float(frames[:, ::4, ::4].mean())
+        say(
+            f"the clip is almost one flat colour (mean {level:.0f}, spread {spread:.1f} of 255): "
+            "if that is not wanted, try another seed, more steps, or the model's own guidance"
+        )
+
+
+def say(message: str, category: type[KinescribeWarning] = KinescribeWarning) -> None:
     """One line for the user, who can act upon it."""
-    warnings.warn(message, KinescribeWarning, stacklevel=3)
+    warnings.warn(message, category, stacklevel=3)

@@ -19,8 +19,18 @@ from kinescribe.media.recipe import Recipe
 from kinescribe.media.video import Video
 from kinescribe.models.conditions import Conditioning, join
 from kinescribe.options import TextToVideo, text_to_video
+from kinescribe.pipelines.estimate import slow_processor_note
+from kinescribe.pipelines.memory import stage
 from kinescribe.pipelines.settings import Settings, resolve
-from kinescribe.pipelines.stages import Replay, decode, encode_text, require_finite, say
+from kinescribe.pipelines.stages import (
+    Replay,
+    decode,
+    encode_text,
+    in_parts,
+    require_finite,
+    say,
+    warn_of_flatness,
+)
 
 BATCH = 4
 """Clips made together at most; a longer list is split, which changes no frame."""
@@ -69,7 +79,7 @@ class TextToVideoPipeline:
         Stopping the iteration cancels the work. Options are checked before the first item is asked for.
         """
         alone = isinstance(prompt, str | TextToVideo)
-        prompts = [prompt] if isinstance(prompt, str | TextToVideo) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str | TextToVideo) else _texts(prompt)
         jobs = [self._settings(text, options) for text in prompts]
         if jobs:  # one draw of a random seed for the whole list, then seed + i
             seeds = seeds_from(jobs[0].seed, len(jobs))
@@ -80,23 +90,38 @@ class TextToVideoPipeline:
                     f"{jobs[0].frames} frames in one pass: {self.spec.name} was trained on "
                     f"{self.spec.trained_frames}, longer clips lose shape"
                 )
+            slow = slow_processor_note(self.components, jobs[0], len(jobs))
+            if slow:
+                say(slow)
         return self._run(jobs, noise, alone=alone)
 
     def _settings(self, prompt: str | TextToVideo, options: dict[str, Any]) -> Settings:
         if isinstance(prompt, TextToVideo):
             if options:
                 raise OptionError(f"{next(iter(options))} beside a whole request: put it into the request")
-            return resolve(prompt, self.spec)
-        return resolve(text_to_video(prompt=prompt, **options), self.spec)
+            request = prompt
+        else:
+            request = text_to_video(prompt=prompt, **options)
+        job = resolve(request, self.spec)
+        if job.guidance <= 1 and (request.negative_prompt or self.spec.defaults.guidance > 1):
+            lost = ": the negative prompt has no effect" if request.negative_prompt else ""
+            say(f"guidance={job.guidance:g} turns guidance off{lost}; above 1 the prompt counts for more")
+        return job
 
     def _latent_shape(self, job: Settings) -> tuple[int, int, int, int]:
         factor = self.components.vae.config.factor
         return LATENT_CHANNELS, job.frames, job.height // factor, job.width // factor
 
     def _check_noise(self, noise: Tensor | None, jobs: list[Settings]) -> None:
+        if noise is None:
+            return
+        if not isinstance(noise, Tensor):
+            raise TypeError(f"noise must be a torch tensor, not {type(noise).__name__}: use torch.as_tensor")
         expected = (len(jobs), *self._latent_shape(jobs[0]))
-        if noise is not None and tuple(noise.shape) != expected:
+        if tuple(noise.shape) != expected:
             raise OptionError(f"noise has shape {tuple(noise.shape)}: this request needs {expected}")
+        if not (noise.is_floating_point() and bool(noise.isfinite().all())):
+            raise OptionError(f"noise ({noise.dtype}) must be floating-point numbers, all of them finite")
 
     def _run(
         self, jobs: list[Settings], noise: Tensor | None, *, alone: bool
@@ -129,19 +154,22 @@ class TextToVideoPipeline:
         x = draws.initial()
         if given is not None:
             x = given.to(x)
-        conditions = self._conditions(jobs)
+        with stage("reading the prompt"):
+            conditions = self._conditions(jobs)
 
         def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
             times = torch.full((len(x),), t, device=device)
             return unet(x.to(components.dtype), times, conditions[branch])
 
         denoise = denoiser(
-            predict, components.schedule.prediction, guidance=job.guidance, rescale=job.guidance_rescale
-        )
+            in_parts(predict), components.schedule.prediction,
+            guidance=job.guidance, rescale=job.guidance_rescale,
+        )  # fmt: skip
         steps = sample(job.sampler, denoise, path.start * x, path, noise=draws.step, eta=job.eta)
-        for index, (t, (latents, clean)) in enumerate(zip(path.times, steps, strict=True), 1):
-            require_finite(latents, step=index, total=len(path), unet=components.unet, again=unet)
-            yield Step(index=index, total=len(path), t=t, latents=latents, clean=clean)
+        with stage("denoising"):
+            for index, (t, (latents, clean)) in enumerate(zip(path.times, steps, strict=True), 1):
+                require_finite(latents, step=index, total=len(path), unet=components.unet, again=unet)
+                yield Step(index=index, total=len(path), t=t, latents=latents, clean=clean)
 
     def _conditions(self, jobs: list[Settings]) -> dict[Branch, Conditioning]:
         """The prompts' tokens and, if guidance asks for them, the negative prompts' and both in one batch."""
@@ -155,7 +183,10 @@ class TextToVideoPipeline:
         return {"positive": positive, "negative": negative, "both": join(negative, positive)}
 
     def _finish(self, jobs: list[Settings], latents: Tensor) -> list[Video]:
-        clips = decode(self.components, latents)
+        with stage("decoding"):
+            clips = decode(self.components, latents)
+        for frames in clips:
+            warn_of_flatness(frames)
         return [
             Video(frames=frames, fps=job.fps, recipe=self._recipe(job))
             for job, frames in zip(jobs, clips, strict=True)
@@ -169,3 +200,10 @@ class TextToVideoPipeline:
             kinescribe=kinescribe.__version__,
             torch=str(torch.__version__),
         ).as_dict()
+
+
+def _texts(prompts: object) -> list[str]:
+    """A list of prompts as given; a ``TypeError`` for what would be taken apart into something else."""
+    if not isinstance(prompts, Sequence) or isinstance(prompts, bytes | bytearray):
+        raise TypeError(f"prompt must be text or a list of texts, not {type(prompts).__name__}")
+    return list(prompts)

@@ -246,9 +246,16 @@ def test_an_unknown_name_lists_the_nearest() -> None:
         load_components("zeroscop-xl")
 
 
-def test_a_missing_path_is_no_name() -> None:
+@pytest.mark.parametrize("place", [Path("/nowhere/model"), "/nowhere/model", "./nowhere", "~/no/where"])
+def test_a_missing_path_is_no_name(place: str | Path) -> None:
     with pytest.raises(WeightsError, match="no such file or folder"):
-        load_components(Path("/nowhere/model"))
+        load_components(place)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name: str) -> None:
+    with pytest.raises(OptionError, match="name is empty"):
+        load_components(name)
 
 
 def test_a_pulled_model_is_found_by_name(home: Path) -> None:
@@ -262,7 +269,7 @@ def test_a_stranger_in_the_store_is_found_by_name(home: Path) -> None:
     folder.mkdir(parents=True)
     assert locate("my-own") == folder
     for name in ("../models/my-own", "my-own/../my-own"):
-        with pytest.raises(OptionError):
+        with pytest.raises((OptionError, WeightsError)):
             locate(name)
 
 

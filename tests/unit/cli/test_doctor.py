@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kinescribe.cli import doctor
-from kinescribe.errors import WriteError
+from kinescribe.errors import WeightsError, WriteError
 
 Cli = Callable[..., Any]
 
@@ -56,3 +56,15 @@ def test_quick_needs_no_torch(tmp_path: Path) -> None:
     lines = ("import sys", "from kinescribe.cli.app import run", "run(['doctor', '--quick'])")
     code = "\n".join([*lines, "sys.exit('torch' in sys.modules)"])
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_the_self_test_makes_a_clip_or_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    (made,) = doctor.check_clip()
+    assert made.verdict == "pass" and made.detail.startswith("16 frames in ")
+
+    def refuse() -> None:
+        raise WeightsError("its weights are damaged")
+
+    monkeypatch.setattr("kinescribe.pipelines.load.load", refuse)
+    (failed,) = doctor.check_clip()
+    assert failed.verdict == "fail" and "damaged" in failed.detail and failed.fix

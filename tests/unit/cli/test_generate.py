@@ -1,11 +1,15 @@
 import json
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from kinescribe.catalog import CATALOG
+from kinescribe.errors import KinescribeWarning, PromptWarning
 from kinescribe.media.read import read_recipe, read_video
 
 SMALL = ("--size", "16x16", "--frames", "2", "--steps", "2")
@@ -150,6 +154,50 @@ def test_device_dtype_and_licence_of_the_weights_are_told(cli: Cli) -> None:
     )
 
 
+def test_the_licence_is_shown_once_for_many_clips(cli: Cli) -> None:
+    assert cli("generate", "a ball", *SMALL, "--count", "3").err.count("licence") == 1
+
+
+def test_known_faults_of_a_fetched_model_are_told_when_it_is_loaded(cli: Cli, pipeline: Any) -> None:
+    assert "known of" not in cli("generate", "a ball", *SMALL).err
+    pipeline.spec = replace(CATALOG["modelscope-1.7b"], defaults=pipeline.spec.defaults)
+    assert "known of modelscope-1.7b: may reproduce stock-footage marks" in cli("generate", "a", *SMALL).err
+
+
+def test_what_a_negative_prompt_keeps_out_is_not_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("zebra\n")
+    done = cli("generate", "a horse", "--negative-prompt", "zebra", *SMALL, "--policy", "words.txt")
+    assert done.code == 0
+
+
+def test_strict_prompt_makes_a_doubtful_prompt_exit_2(
+    cli: Cli, tmp_path: Path, pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = type(pipeline).stream
+
+    def doubtful(self: Any, request: Any) -> Any:
+        if "wug" in request.prompt:
+            warnings.warn("papercut does not know 'wug'", PromptWarning, stacklevel=1)
+        warnings.warn("some other matter", KinescribeWarning, stacklevel=1)
+        yield from stream(self, request)
+
+    monkeypatch.setattr(type(pipeline), "stream", doubtful)
+    assert cli("generate", "a wug", *SMALL, "-o", "a.mp4").code == 0
+    done = cli("generate", "a wug", *SMALL, "-o", "b.mp4", "--strict-prompt", "-q")
+    assert done.code == 2 and done.err == "error: papercut does not know 'wug' (--strict-prompt)\n"
+    assert not (tmp_path / "b.mp4").exists()
+    assert cli("generate", "a ball", *SMALL, "--strict-prompt").code == 0
+    assert cli("remake", "a.mp4", "--strict-prompt").code == 2
+
+
+def test_memory_that_runs_out_fails_one_clip_of_many_with_its_code(cli: Cli) -> None:
+    done = cli("generate", "too big", "a ball", *SMALL, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert (
+        done.code == 1 and rows[0]["exit_code"] == 4 and "--frames" in rows[0]["error"] and "path" in rows[1]
+    )
+
+
 def test_a_refused_prompt_is_exit_8_unless_the_check_is_off(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("zebra\n")
     assert cli("generate", "a zebra", *SMALL, "--policy", "words.txt").code == 8
@@ -198,7 +246,8 @@ def test_an_unattended_crash_does_not_end_the_night(cli: Cli, tmp_path: Path) ->
 
 def test_an_interrupted_list_continues_where_it_stopped(cli: Cli, tmp_path: Path, pipeline: Any) -> None:
     (tmp_path / "list.txt").write_text("first ball\nstop here\nthird ball\n")
-    assert cli("generate", "--prompts", "list.txt", *SMALL).code == 130
+    stopped = cli("generate", "--prompts", "list.txt", *SMALL)
+    assert stopped.code == 130 and "stopped at line 2: the same command goes on from there" in stopped.err
     (tmp_path / "list.txt").write_text("first ball\nsecond ball\nthird ball\n")
     pipeline.made.clear()
     assert cli("generate", "--prompts", "list.txt", *SMALL).code == 0

@@ -1,5 +1,7 @@
 import json
 import shutil
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,18 @@ def test_pull_says_licence_and_size_and_a_dry_run_fetches_nothing(cli: Cli, tmp_
     assert done.code == 0 and "CC-BY-NC-4.0" in done.out and "3.67 GB" in done.out
     assert not (tmp_path / ".home").exists()
     assert cli("models", "pull", "papercut").code == 2
+
+
+def test_pulling_without_a_network_is_exit_3_at_once_and_names_the_remedy(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    started = time.monotonic()
+    done = cli("models", "pull", "zeroscope-v2-576w", "-q")
+    assert done.code == 3 and "check the connection and pull again" in done.err and done.err.count("\n") == 1
+    assert time.monotonic() - started < 30

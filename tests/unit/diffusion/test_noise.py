@@ -35,7 +35,7 @@ def test_video_i_of_a_batch_uses_seed_plus_i() -> None:
     assert seeds_from(41, 3) == [41, 42, 43]
 
 
-@pytest.mark.parametrize("seed", [-1, LARGEST_SEED])
+@pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1])
 def test_a_seed_out_of_range_is_refused(seed: int) -> None:
     with pytest.raises(OptionError, match=f"seed={seed}"):
         seeds_from(seed, 1)

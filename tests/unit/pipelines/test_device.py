@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kinescribe.errors import OptionError
+from kinescribe.errors import KinescribeWarning, OptionError
 from kinescribe.pipelines.device import available_devices, pick_device, pick_dtype
 
 
@@ -24,7 +24,14 @@ def test_dtype_follows_the_device() -> None:
     assert pick_dtype(torch.float64, torch.device("cpu")) == torch.float64
 
 
-@pytest.mark.parametrize("name", ["float16", "int8"])
-def test_a_dtype_that_does_not_fit_is_refused(name: str) -> None:
-    with pytest.raises(OptionError, match="dtype"):
-        pick_dtype(name, torch.device("cpu"))
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(OptionError, match="dtype='int8'"):
+        pick_dtype("int8", torch.device("cpu"))
+
+
+def test_float16_on_a_processor_becomes_what_it_is_quick_in_and_that_is_said() -> None:
+    cpu = torch.device("cpu")
+    with pytest.warns(
+        KinescribeWarning, match="float16 is very slow on a CPU: computing in (bfloat16|float32)"
+    ):
+        assert pick_dtype("float16", cpu) == pick_dtype("auto", cpu)

@@ -1,6 +1,9 @@
 """The pipeline: what a request gives, what a seed means, what a failure says."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +11,12 @@ import torch
 
 from kinescribe import TextToVideo, TextToVideoPipeline, Video
 from kinescribe.components import Components
-from kinescribe.errors import KinescribeWarning, NumbersError, OptionError
+from kinescribe.errors import KinescribeWarning, MemoryLimitError, NumbersError, OptionError, PromptWarning
 from kinescribe.options import SAMPLER_NAMES
+from kinescribe.pipelines.stages import foreign_script
 from kinescribe.pipelines.text_to_video import Step
+
+FOLDER = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "diffusers"
 
 
 @pytest.fixture
@@ -152,3 +158,141 @@ def test_a_prompt_in_other_letters_is_one_warning(pipe: TextToVideoPipeline) -> 
 def test_an_empty_list_of_prompts_is_an_error(pipe: TextToVideoPipeline) -> None:
     with pytest.raises(OptionError, match="list of prompts is empty"):
         pipe([])
+
+
+# Runs in a process of its own, as users do: without the hook that checks annotations in tests.
+WRONG_TYPES = """
+import sys, numpy, kinescribe
+pipe = kinescribe.load(sys.argv[1])
+for prompt in (5, None, b"a boat", {"a": 1}, ["a boat", 5]):
+    try:
+        pipe(prompt)
+    except TypeError as error:
+        print(error)
+try:
+    pipe("a boat", noise=numpy.zeros((1, 4, 3, 3, 4)))
+except TypeError as error:
+    print(error)
+"""
+
+
+def test_a_prompt_or_noise_of_another_type_is_a_type_error_naming_it() -> None:
+    command = [sys.executable, "-c", WRONG_TYPES, str(FOLDER)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    types = ("int", "NoneType", "bytes", "dict", "int", "ndarray")
+    assert len(said) == len(types)
+    assert all(f"not {name}" in line for name, line in zip(types, said, strict=True))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_noise_that_is_not_finite_is_refused_before_any_work(pipe: TextToVideoPipeline, value: float) -> None:
+    with pytest.raises(OptionError, match="all of them finite"):
+        pipe.stream("a boat", noise=torch.full((1, 4, 3, 3, 4), value))
+
+
+def test_noise_of_whole_numbers_is_refused(pipe: TextToVideoPipeline) -> None:
+    with pytest.raises(OptionError, match=r"torch.int64"):
+        pipe("a boat", noise=torch.zeros(1, 4, 3, 3, 4, dtype=torch.int64))
+
+
+def test_the_last_seed_of_all_makes_a_clip(pipe: TextToVideoPipeline) -> None:
+    assert pipe("a boat", seed=2**63 - 1, steps=1).recipe["request"]["seed"] == 2**63 - 1  # type: ignore[index]
+    with pytest.raises(OptionError, match="2 clips need"):
+        pipe(["a boat", "two"], seed=2**63 - 1)
+
+
+def test_guidance_that_is_off_is_said_with_what_is_lost(pipe: TextToVideoPipeline) -> None:
+    with pytest.warns(
+        KinescribeWarning, match=r"guidance=1 turns guidance off: the negative prompt has no effect"
+    ):
+        pipe("a boat", seed=1, steps=1, guidance=1.0, negative_prompt="the")
+    with pytest.warns(KinescribeWarning, match=r"guidance=0.5 turns guidance off; above 1"):
+        pipe("a boat", seed=1, steps=1, guidance=0.5)
+
+
+def test_a_flat_clip_is_a_warning_and_no_error(components: Components) -> None:
+    with torch.no_grad():
+        components.vae.decoder.head.weight.zero_()
+        components.vae.decoder.head.bias.fill_(-1)
+    with pytest.warns(KinescribeWarning, match=r"almost one flat colour \(mean 0, spread 0.0 of 255\)"):
+        assert not TextToVideoPipeline(components)("a boat", seed=1, steps=1).frames.any()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "script"), [("熊猫 panda", ""), ("熊猫在吃竹子", "Chinese"), ("кот и dog", "Cyrillic")]
+)
+def test_a_foreign_script_is_named(prompt: str, script: str) -> None:
+    assert foreign_script(prompt) == script
+
+
+def test_doubtful_prompts_can_be_made_errors(pipe: TextToVideoPipeline) -> None:
+    for prompt in ("a zeppelin", "кот", "of " * 20):
+        with warnings.catch_warnings(), pytest.raises(PromptWarning):
+            warnings.simplefilter("error", PromptWarning)
+            pipe(prompt, seed=1)
+
+
+def test_memory_that_runs_out_in_both_passes_makes_them_one_after_the_other(components: Components) -> None:
+    plain = TextToVideoPipeline(components)("a boat", seed=1)
+    forward, sizes = components.unet.forward, []
+
+    def short(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(x, *rest)
+
+    components.unet.forward = short  # type: ignore[method-assign]
+    with pytest.warns(KinescribeWarning, match="two passes of guidance now run one after the other"):
+        video = TextToVideoPipeline(components)("a boat", seed=1)
+    assert sizes == [2, 1, 1, 1, 1, 1, 1]
+    assert np.abs(video.frames.astype(int) - plain.frames).max() <= 1
+
+
+def test_memory_that_runs_out_in_decoding_makes_frames_one_by_one(components: Components) -> None:
+    plain = TextToVideoPipeline(components)("a boat", seed=1)
+    whole, sizes = components.vae.decode, []
+
+    def short(latents: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(latents))
+        if len(latents) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return whole(latents)
+
+    components.vae.decode = short  # type: ignore[method-assign]
+    with pytest.warns(KinescribeWarning, match="one frame at a time"):
+        video = TextToVideoPipeline(components)("a boat", seed=1)
+    assert sizes == [3, 1, 1, 1]
+    assert np.abs(video.frames.astype(int) - plain.frames).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("part", "stage"), [("text", "reading the prompt"), ("unet", "denoising"), ("vae", "decoding")]
+)
+def test_memory_that_does_not_suffice_names_the_stage_and_the_next_request_is_fine(
+    components: Components, part: str, stage: str
+) -> None:
+    network = getattr(components, part)
+    name = "decode" if part == "vae" else "forward"
+
+    def never(*_: object) -> torch.Tensor:
+        raise MemoryError
+
+    setattr(network, name, never)
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(MemoryLimitError, match=f"out of memory while {stage} .*--") as caught,
+    ):
+        warnings.simplefilter("ignore", KinescribeWarning)
+        TextToVideoPipeline(components)("a boat", seed=1)
+    assert caught.value.exit_code == 4
+    delattr(network, name)
+    assert len(TextToVideoPipeline(components)("a boat", seed=1).frames) == 3
+
+
+def test_a_large_model_on_a_processor_tells_time_and_memory_first(
+    components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinescribe.pipelines.estimate.LARGE", 1)
+    with pytest.warns(KinescribeWarning, match=r"about \d+ minutes and \d+ GB"):
+        TextToVideoPipeline(components).stream("a boat", seed=1)

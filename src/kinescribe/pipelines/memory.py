@@ -1,0 +1,77 @@
+"""When memory runs out: what is free, whether an error means that, and the one line that says what to do.
+
+Nothing here imports torch, so that the command line may ask too.
+"""
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kinescribe.errors import MemoryLimitError
+
+REMEDIES = {
+    "loading": "use --dtype bfloat16 or float16, close other programs, or take a smaller model",
+    "reading the prompt": "close other programs, use --dtype bfloat16 or float16, or another --device",
+    "denoising": "use a smaller --size, fewer --frames, or --dtype bfloat16 or float16",
+    "decoding": "use a smaller --size, another --device, or --dtype bfloat16 or float16",
+}
+"""By stage, the three things to do in the order in which they help."""
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Turn an error that means "no memory" into a ``MemoryLimitError`` with stage, peak and remedies.
+
+    ``name`` is a key of ``REMEDIES``. Other errors pass through.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        peak = peak_bytes()
+        most = f" (most in use: {peak / 1e9:.1f} GB)" if peak else ""
+        raise MemoryLimitError(f"out of memory while {name}{most}: {REMEDIES[name]}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch, on any device, says that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # torch has no class of its own for a processor's memory and for Apple's
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in said or "not enough memory" in said or "out of memory" in said
+    )
+
+
+def release() -> None:
+    """Give back what is no longer used, before something smaller is tried."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def peak_bytes() -> int:
+    """The most memory in use so far: of the GPU if one was used, else of this process; 0 if unknown."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_bytes() -> int | None:
+    """Free main memory, or None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return None

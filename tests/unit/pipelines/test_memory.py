@@ -1,0 +1,55 @@
+"""Memory that runs out: told apart from other errors, named with its stage and remedies, exit code 4."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinescribe.errors import MemoryLimitError
+from kinescribe.pipelines.memory import REMEDIES, free_bytes, is_out_of_memory, peak_bytes, stage
+
+TORCHS_WORDS = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 16 bytes."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError(TORCHS_WORDS), RuntimeError("MPS: out of memory")],
+)  # fmt: skip
+def test_every_way_to_say_it_is_known(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    with pytest.raises(MemoryLimitError, match="out of memory while denoising") as caught, stage("denoising"):
+        raise error
+    assert caught.value.exit_code == 4 and REMEDIES["denoising"] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory")])
+def test_other_errors_pass_through(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error), match=str(error)), stage("decoding"):
+        raise error
+
+
+def test_peak_and_free_memory_are_plausible() -> None:
+    assert peak_bytes() > 1e7
+    free = free_bytes()
+    assert free is None or free > 1e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux keeps to")
+def test_real_shortage_is_exit_4_and_leaves_no_file(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, torch\nfrom kinescribe.cli.app import run\n"
+        "import kinescribe.pipelines.load\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000, used + 400_000_000))\n"
+        "sys.exit(run(['generate', 'a ball', '--size', '1024x1024', '--frames', '64', '--steps', '1', '-o', 'c.mp4']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 4 and last.startswith("error: out of memory while "), done.stderr
+    assert "--" in last and "Traceback" not in done.stderr and not list(tmp_path.iterdir())
