@@ -15,7 +15,7 @@ import cyclopts
 
 from kinescribe import __version__
 from kinescribe.cli.terminal import Terminal, tolerate_any_encoding
-from kinescribe.errors import KinescribeError, MemoryLimitError
+from kinescribe.errors import Cancelled, KinescribeError, MemoryLimitError
 from kinescribe.pipelines.memory import is_out_of_memory
 
 HELP = """Kinescribe makes short videos from text.
@@ -33,7 +33,6 @@ COMMANDS = {
     "train": ("train:train", "Train a model from a configuration file."),
 }
 GLOBAL_FLAGS = {"-q": "quiet", "--quiet": "quiet", "--debug": "debug"}
-CANCELLED = 130
 SHOW_CURSOR = b"\x1b[?25h\n"  # a progress bar hides it
 USAGE = 2
 
@@ -50,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
             return _dispatch(commands, terminal)
     except KeyboardInterrupt:
         terminal.complain("cancelled: no unfinished file is left")
-        return CANCELLED
+        return Cancelled.exit_code
     except cyclopts.CycloptsError as error:
         return _usage(error, commands, terminal)
     except KinescribeError as error:
@@ -138,7 +137,7 @@ def _signals() -> Iterator[None]:
         if seen:
             if sys.stderr.isatty():
                 os.write(sys.stderr.fileno(), SHOW_CURSOR)
-            os._exit(CANCELLED)
+            os._exit(Cancelled.exit_code)
         seen.append(number)
         raise KeyboardInterrupt
 

@@ -42,7 +42,7 @@ def group_norm(
     """:func:`group_norm_reference`, fast; the result lies channels-last.
 
     The library's CUDA kernel copies to and from the other layout, so compiled code takes the form that a
-    compiler fuses into two kernels.
+    compiler can fuse.
     """
     if torch.compiler.is_compiling():
         return group_norm_by_channel(x, groups, weight, bias, eps, silu=silu)

@@ -33,7 +33,7 @@ def available_devices() -> list[str]:
 
 def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     """``auto`` is float16 on CUDA, float32 on MPS (half precision gave black frames there), and on a CPU
-    bfloat16 where the processor computes in it (twice as fast), else float32. A CPU asked for float16 by name
+    bfloat16 where the processor computes in it, else float32. A CPU asked for float16 by name
     gets that too, with a warning."""
     if isinstance(name, torch.dtype):
         return name

@@ -2,9 +2,9 @@
 
 import torch
 
+from kinescribe.checkpoints.modelscope import TEXT as FULL
 from kinescribe.models.text import TextConfig, TextEncoder
 
-FULL = TextConfig(vocabulary=49408, width=1024, layers=23, heads=16, mlp_width=4096, context_length=77)
 TINY = TextConfig(vocabulary=40, width=16, layers=2, heads=2, mlp_width=32, context_length=9)
 
 

@@ -6,22 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinescribe.checkpoints.modelscope import UNET as FULL
 from kinescribe.models.conditions import Conditioning, join
-from kinescribe.models.unet import UNet, UNetConfig, sinusoid
+from kinescribe.models.unet import UNet, sinusoid
 
-FULL = UNetConfig(
-    in_channels=4,
-    out_channels=4,
-    width=320,
-    multipliers=(1, 2, 4, 4),
-    blocks_per_level=2,
-    attention_levels=(True, True, True, False),
-    head_dim=64,
-    stem_heads=8,
-    context_dim=1024,
-    groups=32,
-    dropout=0.1,
-)
 TINY = replace(
     FULL, width=16, multipliers=(1, 2), blocks_per_level=1, attention_levels=(True, False), head_dim=8,
     stem_heads=3, context_dim=12, groups=8,

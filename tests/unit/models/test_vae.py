@@ -2,12 +2,9 @@
 
 import torch
 
+from kinescribe.checkpoints.modelscope import VAE as FULL
 from kinescribe.models.vae import AutoencoderKL, Downsample, VAEConfig
 
-FULL = VAEConfig(
-    in_channels=3, latent_channels=4, width=128, multipliers=(1, 2, 4, 4), blocks_per_level=2, groups=32,
-    scale=0.18215,
-)  # fmt: skip
 TINY = VAEConfig(
     in_channels=3,
     latent_channels=4,
