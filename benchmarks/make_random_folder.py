@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from kinescribe.catalog import CATALOG
-from kinescribe.checkpoints.export import write_diffusers, write_modelscope
+from kinescribe.checkpoints.export import write_diffusers
+from kinescribe.checkpoints.export_modelscope import write_modelscope
 from kinescribe.checkpoints.keymap import Aliases
 from kinescribe.checkpoints.modelscope import TEXT, UNET, VAE
 from kinescribe.checkpoints.native import write_native

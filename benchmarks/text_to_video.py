@@ -30,10 +30,15 @@ FLOOR_SECONDS = 254.4 / 790
 Make = Callable[[int], np.ndarray]
 
 
+def start(seed: int) -> torch.Tensor:
+    """The noise that both begin with."""
+    return torch.randn((1, 4, 16, 32, 32), generator=torch.Generator().manual_seed(seed))
+
+
 def ours(folder: Path) -> Make:
     """Our pipeline on the folder; seed in, frames ``f h w 3`` out."""
     pipe = kinescribe.load(folder, device="cuda", dtype=torch.float16)
-    return lambda seed: pipe(PROMPT, seed=seed, sampler="dpmpp_2m", **SETTINGS).frames
+    return lambda seed: pipe(PROMPT, noise=start(seed), sampler="dpmpp_2m", **SETTINGS).frames
 
 
 def diffusers(folder: Path) -> Make:
@@ -47,7 +52,7 @@ def diffusers(folder: Path) -> Make:
     def make(seed: int) -> np.ndarray:
         frames = pipe(
             PROMPT, num_inference_steps=25, guidance_scale=9.0, num_frames=16, height=256, width=256,
-            generator=torch.Generator().manual_seed(seed),
+            latents=start(seed).half().cuda(),
         ).frames[0]  # fmt: skip
         return (frames * 255).astype(np.uint8)
 
