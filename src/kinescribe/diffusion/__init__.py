@@ -9,4 +9,6 @@ the ratio ``noise / signal`` does not. One generation reads::
     denoise = denoiser(predict, schedule.config.prediction, guidance=9.0)
     for step in sample("dpmpp_2m", denoise, path.start * draws.initial(), path, noise=draws.step):
         ...  # step.x after the step, step.clean the present estimate of the finished clip
+
+A generation that starts from a clip differs in its path and its start alone: see ``sdedit``.
 """

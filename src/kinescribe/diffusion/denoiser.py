@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinescribe.diffusion.guidance import guide
-from kinescribe.diffusion.schedule import Level, Prediction
+from kinescribe.diffusion.schedule import Level, Prediction, Schedule
 from kinescribe.errors import OptionError
 
 Branch = Literal["both", "negative", "positive"]
@@ -72,3 +72,16 @@ def denoiser(
         return clean_from(answer(x, t), x, level, prediction)
 
     return denoise
+
+
+def at_trained_levels(denoise: Denoise, schedule: Schedule) -> Denoise:
+    """``denoise`` told the level of the training step it is asked at, whatever lies between two steps in x.
+
+    So the reference of the second stage computes: its solver moves between interpolated levels, its clean
+    estimate takes the tables at the rounded time.
+    """
+
+    def estimate(x: Tensor, _: Level, t: float) -> Tensor:
+        return denoise(x, schedule.level(round(t)), t)
+
+    return estimate

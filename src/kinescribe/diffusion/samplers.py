@@ -43,7 +43,7 @@ class Sampler:
 
 def plan(sampler: str, schedule: Schedule, steps: int, spacing: Spacing | None = None) -> Trajectory:
     """The trajectory of ``steps`` steps for ``sampler``; start it with ``trajectory.start * noise``."""
-    return trajectory(schedule, _entry(sampler).grid, steps, spacing)
+    return trajectory(schedule, known_sampler(sampler).grid, steps, spacing)
 
 
 def sample(
@@ -60,10 +60,17 @@ def sample(
     ``eta`` scales the fresh noise of ``ddim`` (0 none, 1 as much as ancestral sampling); the others have
     their own amount and refuse a different one with ``OptionError``.
     """
-    entry = _entry(sampler)
+    entry = known_sampler(sampler)
     if eta is not None and eta != entry.eta and sampler != "ddim":
         raise OptionError(f"eta={eta}: only ddim takes an eta, {sampler} has its own; leave it out")
     return entry.run(denoise, x, path, noise, entry.eta if eta is None else eta)
+
+
+def known_sampler(sampler: str) -> Sampler:
+    """The entry of that name; raises ``OptionError`` that lists the names there are."""
+    if sampler not in SAMPLERS:
+        raise OptionError(f"sampler={sampler!r}: use one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[sampler]
 
 
 def ddim(denoise: Denoise, x: Tensor, path: Trajectory, noise: StepNoise, eta: float) -> Iterator[Step]:
@@ -154,12 +161,6 @@ SAMPLERS: dict[str, Sampler] = {
     "unipc": Sampler(run=unipc, grid="open", eta=0.0),
     "lcm": Sampler(run=lcm, grid="distilled", eta=0.0),
 }
-
-
-def _entry(sampler: str) -> Sampler:
-    if sampler not in SAMPLERS:
-        raise OptionError(f"sampler={sampler!r}: use one of {', '.join(SAMPLERS)}")
-    return SAMPLERS[sampler]
 
 
 def _ancestral_noise(now: Level, to: Level) -> float:

@@ -2,10 +2,11 @@
 
 Scaled-linear is the schedule of Latent Diffusion, cosine that of Nichol and Dhariwal (2102.09672), the zero
 terminal SNR rescale that of Lin et al. (2305.08891), the interpolated log-SNR one that of ModelScope's
-video-to-video stage. All tables are float64.
+video-to-video stage. All tables are float64; the interpolated one holds the float32 numbers of its reference.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -96,10 +97,7 @@ class Schedule:
             signal_squared = _without_terminal_signal(signal_squared)
         self.signal = signal_squared.sqrt()
         self.noise = (1.0 - signal_squared).sqrt()
-        finite = self.signal.clone()
-        if config.zero_terminal_snr:
-            finite[-1] = LEAST_SIGNAL
-        self._ratios: list[float] = ((1.0 - finite**2) / finite**2).sqrt().tolist()
+        self._ratios: list[float] = _finite_ratios(config, self.signal, self.noise).tolist()
 
     def level(self, t: int) -> Level:
         """The level of training step ``t`` in [0, train_steps)."""
@@ -110,6 +108,18 @@ class Schedule:
         low = min(int(t), len(self._ratios) - 2)
         weight = t - low
         return level_of_ratio((1 - weight) * self._ratios[low] + weight * self._ratios[low + 1])
+
+    def interpolated_levels(self, times: Sequence[float]) -> list[Level]:
+        """The levels at ``times``, between steps linear in log(noise / signal), never quite without signal.
+
+        In float32 throughout, as in the second stage's reference: its Brownian path is drawn by ratio, to the
+        sixth digit.
+        """
+        where = torch.tensor(times, dtype=torch.float64).float()
+        logs = torch.tensor(self._ratios, dtype=torch.float64).float().log()
+        weight = where.frac()
+        between = (1 - weight) * logs[where.floor().long()] + weight * logs[where.ceil().long()]
+        return [level_of_ratio(ratio) for ratio in between.exp().tolist()]
 
     def time_of(self, level: Level) -> float:
         """The training step, fractional, whose level this is; linear in log(noise / signal) between steps."""
@@ -152,7 +162,7 @@ def _signal_squared(config: ScheduleConfig) -> Tensor:
     if n < 2:
         raise OptionError(f"train_steps={n}: a schedule needs at least 2 steps")
     if config.kind == "logsnr_cosine_interpolated":
-        return _interpolated_cosine(n)
+        return 1.0 - _interpolated_cosine(n).double() ** 2
     if config.kind == "cosine":
         return torch.cumprod(1.0 - _cosine_betas(n), dim=0)
     if config.kind == "linear":
@@ -170,13 +180,26 @@ def _cosine_betas(n: int) -> Tensor:
     return (1.0 - left[1:] / left[:-1]).clamp(max=0.999)
 
 
-def _interpolated_cosine(n: int) -> Tensor:
-    """Cosine in log-SNR within [-15, 15], shifted for twice the resolution early and four times late."""
+def _interpolated_cosine(n: int) -> Float[Tensor, " train_steps"]:
+    """The noise, float32: cosine in log-SNR within [-15, 15], shifted for twice the resolution early, four times late.
+
+    Float32 rounds the last step's noise to 1, so nothing is left for a zero terminal SNR rescale to do.
+    """
     start, end = math.atan(math.exp(7.5)), math.atan(math.exp(-7.5))
-    u = torch.linspace(1.0, 0.0, n, dtype=torch.float64)
+    u = torch.linspace(1.0, 0.0, n, dtype=torch.float32)
     log_snr = -2.0 * torch.log(torch.tan(start + u * (end - start)))
-    shifts = u * math.log(1 / 2) + (1 - u) * math.log(1 / 4)
-    return torch.sigmoid(log_snr + 2.0 * shifts)
+    twice, four_times = log_snr + 2.0 * math.log(1 / 2), log_snr + 2.0 * math.log(1 / 4)
+    return torch.sigmoid(-(u * twice + (1.0 - u) * four_times)).sqrt()
+
+
+def _finite_ratios(config: ScheduleConfig, signal: Tensor, noise: Tensor) -> Float[Tensor, " train_steps"]:
+    """noise / signal of every step, a step without signal taken as one of ``LEAST_SIGNAL``."""
+    finite = torch.where(signal == 0, LEAST_SIGNAL, signal)
+    ratios = ((1.0 - finite**2) / finite**2).sqrt()
+    if config.kind != "logsnr_cosine_interpolated":
+        return ratios
+    squared = noise.float() ** 2
+    return torch.where(signal == 0, ratios, (squared / (1.0 - squared)).sqrt().double())
 
 
 def _without_terminal_signal(signal_squared: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Trajectory:
 
     ``levels[i]`` is where step i asks the model and ``landings[i]`` where it leaves x. They meet
     (``landings[i] == levels[i + 1]``) but for the reference loops that miscount their stride. The start is
-    ``start`` times unit noise.
+    ``start`` times unit noise, or times a clip mixed with noise for the first level (``sdedit``).
     """
 
     times: tuple[float, ...]

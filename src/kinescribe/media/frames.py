@@ -20,17 +20,21 @@ def as_frames(clip: Any) -> Frames:
     if isinstance(clip, Sequence):
         if not clip:
             raise OptionError("the clip has no frames: give at least one")
-        array = np.stack([_array(frame) for frame in clip])
+        images = [as_array(frame) for frame in clip]
+        if len({image.shape for image in images}) != 1:
+            raise OptionError("the frames have different sizes: give frames of one clip")
+        array = np.stack(images)
     else:
-        array = _array(clip)
+        array = as_array(clip)
     if array.ndim == 5 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
         raise OptionError(f"a clip of shape {array.shape}: expected one clip as (frames, height, width, 3)")
-    return np.ascontiguousarray(array if array.dtype == np.uint8 else _scaled(array))
+    return np.ascontiguousarray(array if array.dtype == np.uint8 else scaled(array))
 
 
-def _array(frame: Any) -> np.ndarray:
+def as_array(frame: Any) -> np.ndarray:
+    """One frame or clip as an array: torch tensors come from their device, PIL images as RGB."""
     if hasattr(frame, "detach"):
         frame = frame.detach().cpu()
         frame = frame.float().numpy() if frame.is_floating_point() else frame.numpy()
@@ -39,7 +43,8 @@ def _array(frame: Any) -> np.ndarray:
     return np.asarray(frame)
 
 
-def _scaled(array: np.ndarray) -> Frames:
+def scaled(array: np.ndarray) -> UInt8[np.ndarray, "..."]:
+    """uint8 from floats between 0 and 1, rounded; OptionError for other types, other ranges and NaN."""
     if not np.issubdtype(array.dtype, np.floating):
         raise OptionError(f"frames of type {array.dtype}: expected uint8, or floats from 0 to 1")
     low, high = float(array.min()), float(array.max())

@@ -130,6 +130,10 @@ def whole_folder(final: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _absolute(path: str | Path) -> Path:
+    if hasattr(path, "write"):
+        raise TypeError(
+            f"a clip is saved under a name, not into a {type(path).__name__}: use file.write(video.encoded())"
+        )
     text = str(path)
     if "\0" in text:
         raise WriteError(f"{text!r} holds a NUL character: choose another file name with -o")

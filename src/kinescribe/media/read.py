@@ -1,39 +1,62 @@
 """Read a clip and its recipe. A file is opened by its bytes, never by what its name claims."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from kinescribe.errors import OptionError
-from kinescribe.media.frames import Frames
+from kinescribe.media.containers import EXTRA, Decoded, read_container, read_tags
+from kinescribe.media.frames import Frames, as_frames
+from kinescribe.media.images import DAMAGE, rgb
 from kinescribe.media.recipe import LARGEST_RECIPE, parse_recipe
+from kinescribe.media.source import HEAD, Container, check_size, existing, opened, refusal, sniff
+from kinescribe.media.timing import FASTEST, USUAL_FPS
 from kinescribe.media.video import Video
 
-LARGEST_FRAME = 25_000_000  # pixels
-LARGEST_CLIP = 8 << 30  # bytes of decoded frames
-PNG_FPS = 8.0
-EXTRA = 4096
+KINDS = "mp4, mov, webm, mkv, avi, gif, webp and png are read"
 
-Container = Literal["mp4", "matroska", "avi", "picture"]
 Image = UInt8[np.ndarray, "h w 3"]
+
+
+def as_video(source: Any, fps: int | float | None = None) -> Video:
+    """A `Video` from a `Video`, the path of a clip, an array `(f h w 3)`, or a sequence of arrays or PIL images.
+
+    `fps` is the rate of an array or sequence (8 if not given); for the others it replaces their own.
+    Raises OptionError where `read_video` or `as_frames` does, and for an fps not above 0 and up to 1000.
+    """
+    if fps is not None and not 0 < fps <= FASTEST:
+        raise OptionError(f"fps={fps}: expected a number above 0, up to {FASTEST:g}")
+    if isinstance(source, str | Path):
+        source = read_video(source)
+    if isinstance(source, Video):
+        return source if fps is None else replace(source, fps=fps)
+    if isinstance(source, Sequence) and not isinstance(source, bytes):
+        source = [rgb(item, "a frame") if hasattr(item, "getexif") else item for item in source]
+    elif not hasattr(source, "shape"):
+        kind = type(source).__name__
+        raise OptionError(f"a clip of type {kind}: give a path, a Video, or frames as (f, h, w, 3)")
+    return Video(frames=as_frames(source), fps=USUAL_FPS if fps is None else fps)
 
 
 def read_video(path: str | Path) -> Video:
     """Decode a whole clip: mp4, mov, webm, mkv, avi, GIF, WebP, PNG, or a folder of PNG frames.
 
-    Rotation flags are applied, sound is dropped. A recipe that is not ours, or damaged, is left out.
+    Frames come upright, with square pixels, on white where they are clear, and at one even rate; sound is
+    dropped. What that changed stands in `Video.notes`. A recipe that is not ours, or damaged, is left out.
     Raises OptionError for anything that is missing, empty, damaged, too large, or no video.
     """
-    source = _existing(path)
-    frames, fps, comment = _read(source)
+    file = existing(path, "a clip")
+    clip = _read(file)
     try:
-        recipe = parse_recipe(comment) if comment else {}
+        recipe = parse_recipe(clip.comment) if clip.comment else {}
     except OptionError:
         recipe = {}
-    return Video(frames=frames, fps=fps, recipe=recipe)
+    return Video(frames=clip.frames, fps=clip.fps, recipe=recipe, notes=clip.notes, name=file.name)
 
 
 def read_recipe(path: str | Path) -> dict[str, object]:
@@ -41,29 +64,11 @@ def read_recipe(path: str | Path) -> dict[str, object]:
 
     Raises OptionError if the clip has none, or one that breaks a rule.
     """
-    source = _existing(path)
+    source = existing(path, "a clip")
     comment = _comment(source)
     if not comment:
         raise OptionError(f"{source.name} holds no recipe: it was not made here, or with --no-metadata")
     return parse_recipe(comment)
-
-
-def sniff(head: bytes) -> Container | None:
-    """The container that the first bytes of a file show; None if it is no video or picture we read."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return "mp4"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "matroska"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    if (
-        head[:4] == b"RIFF"
-        and head[8:12] == b"WEBP"
-        or head[:4] == b"GIF8"
-        or head[:8] == b"\x89PNG\r\n\x1a\n"
-    ):
-        return "picture"
-    return None
 
 
 def animation(file: IO[bytes]) -> tuple[list[Image], list[int], str]:
@@ -73,123 +78,65 @@ def animation(file: IO[bytes]) -> tuple[list[Image], list[int], str]:
     try:
         with Pillow.open(file, formats=("GIF", "WEBP", "PNG")) as image:
             count = getattr(image, "n_frames", 1)
-            _check_size(image.width, image.height, count)
+            check_size(image.width, image.height, count)
             comment = _picture_comment(image)
             images, times = [], []
             for index in range(count):
                 image.seek(index)
-                images.append(np.asarray(image.convert("RGB")))
+                images.append(rgb(image, "a frame"))
                 times.append(int(image.info.get("duration") or 0))
-    except (OSError, ValueError, SyntaxError, EOFError, Pillow.DecompressionBombError) as error:
+    except OptionError:
+        raise
+    except (*DAMAGE, Pillow.DecompressionBombError) as error:
         raise OptionError(f"damaged picture ({error}): give another file") from error
+    if len({image.shape for image in images}) != 1:
+        raise OptionError("damaged picture (its size changes on the way): give another file")
     return images, times, comment
 
 
-def _existing(path: str | Path) -> Path:
-    text = str(path)
-    source = Path(path).expanduser()
-    try:
-        found = "\0" not in text and source.exists()
-    except OSError:
-        found = False
-    if not found:
-        raise OptionError(f"{text!r}: no such file; give the path of a clip")
-    return source.absolute()
-
-
 def _kind(source: Path) -> Container:
-    with source.open("rb") as file:
-        head = file.read(64)
+    with opened(source) as file:
+        head = file.read(HEAD)
     kind = sniff(head)
     if kind is None:
-        what = "is empty" if not head else "is a playlist" if head.startswith(b"#EXTM3U") else "is no video"
-        raise OptionError(f"{source.name} {what}: give an mp4, mov, webm, mkv, avi, gif, webp or png file")
+        raise OptionError(f"{source.name} {refusal(head, 'video')} ({KINDS})")
     return kind
 
 
-def _read(source: Path) -> tuple[Frames, float, str]:
+def _read(source: Path) -> Decoded:
     if source.is_dir():
         return _read_folder(source)
     kind = _kind(source)
     if kind == "picture":
-        with source.open("rb") as file:
+        with opened(source) as file:
             images, times, comment = animation(file)
-        return _expand(images, times, _recipe_fps(comment)) + (comment,)
-    return _read_container(source, kind)
+        return Decoded(*_expand(images, times, _recipe_fps(comment)), comment, ())
+    return read_container(source, kind)
 
 
-def _read_container(source: Path, kind: Container) -> tuple[Frames, float, str]:
-    import av
-
-    try:
-        # our own handle, the format forced from the bytes, files only: a playlist cannot make us open an address
-        with (
-            source.open("rb", buffering=0) as file,
-            av.open(_Nameless(file), "r", format=kind, options=_local()) as clip,
-        ):
-            if not clip.streams.video:
-                raise OptionError(f"{source.name} has no picture, only sound: give a video")
-            stream = clip.streams.video[0]
-            _check_size(stream.codec_context.width, stream.codec_context.height, stream.frames or 1)
-            images: list[Image] = []
-            for frame in clip.decode(stream):
-                images.append(np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4))
-                _check_size(frame.width, frame.height, len(images))
-            if not images:
-                raise OptionError(f"{source.name} holds no frame that can be decoded: give another file")
-            return np.stack(images), float(stream.average_rate or PNG_FPS), _container_comment(clip.metadata)
-    except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, OptionError):
-            raise
-        raise OptionError(f"{source.name} is damaged ({error}): give another file") from error
-
-
-def _read_folder(folder: Path) -> tuple[Frames, float, str]:
+def _read_folder(folder: Path) -> Decoded:
     files = sorted(folder.glob("frame-*.png"))
     if not files:
         raise OptionError(f"{folder} holds no frame-0001.png: give a clip, or a folder of frames")
     images = []
     for file in files:
-        with file.open("rb") as handle:
+        with opened(file) as handle:
             images.append(animation(handle)[0][0])
-        _check_size(images[0].shape[1], images[0].shape[0], len(images))
+        check_size(images[0].shape[1], images[0].shape[0], len(images))
     if len({image.shape for image in images}) != 1:
         raise OptionError(f"{folder} holds frames of different sizes: give frames of one clip")
-    return np.stack(images), _png_fps(files[0]), _comment(files[0])
+    return Decoded(np.stack(images), _png_fps(files[0]), _comment(files[0]), ())
 
 
 def _comment(source: Path) -> str:
-    import av
-
     if source.is_dir():
         files = sorted(source.glob("frame-*.png"))
         return _comment(files[0]) if files else ""
     kind = _kind(source)
-    try:
-        with source.open("rb", buffering=0) as file:
-            if kind == "picture":
-                return animation(file)[2]
-            with av.open(_Nameless(file), "r", format=kind, options=_local()) as clip:
-                return _container_comment(clip.metadata)
-    except (av.FFmpegError, ValueError) as error:
-        raise OptionError(f"{source.name} is damaged ({error}): give another file") from error
-
-
-class _Nameless:
-    """A readable handle without a name, for FFmpeg would choose a demuxer by it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
-
-
-def _local() -> dict[str, str]:
-    return {"protocol_whitelist": "file"}
-
-
-def _container_comment(tags: dict[str, str]) -> str:
-    return next((value for key, value in tags.items() if key.lower() == "comment"), "")[
-        : LARGEST_RECIPE + EXTRA
-    ]
+    if kind != "picture":
+        return read_tags(source, kind)
+    with opened(source) as file:
+        return animation(file)[2]
 
 
 def _picture_comment(image: object) -> str:
@@ -222,29 +169,18 @@ def _fps(value: object) -> float:
     try:
         fps = float(str(value))
     except ValueError:
-        return PNG_FPS
-    return fps if 0 < fps <= 1000 else PNG_FPS
+        return USUAL_FPS
+    return fps if 0 < fps <= FASTEST else USUAL_FPS
 
 
 def _expand(images: list[Image], times: list[int], fps: float | None) -> tuple[Frames, float]:
     """Frames at one rate: writers merge equal neighbours into one long frame; undo that."""
     if len(images) == 1 and not times[0]:
-        return np.stack(images), fps or PNG_FPS
+        return np.stack(images), fps or USUAL_FPS
     lengths = [time or 100 for time in times]
     rate = fps or 1000 / min(lengths)
     ends = np.cumsum(lengths)
     moments = (np.arange(max(1, round(float(ends[-1]) * rate / 1000))) + 0.5) * 1000 / rate
-    _check_size(images[0].shape[1], images[0].shape[0], len(moments))
+    check_size(images[0].shape[1], images[0].shape[0], len(moments))
     which = np.searchsorted(ends, moments).clip(max=len(images) - 1)
     return np.stack([images[i] for i in which]), rate
-
-
-def _check_size(width: int, height: int, count: int) -> None:
-    if width * height > LARGEST_FRAME:
-        raise OptionError(
-            f"frames of {width}x{height}: the limit is {LARGEST_FRAME / 1e6:.0f} million pixels"
-        )
-    if width * height * 3 * count > LARGEST_CLIP:
-        raise OptionError(
-            f"{count} frames of {width}x{height}: the limit is {LARGEST_CLIP >> 30} GiB; cut the clip"
-        )

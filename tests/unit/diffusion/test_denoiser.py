@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from kinescribe.diffusion.denoiser import Predict, clean_from, denoiser
-from kinescribe.diffusion.schedule import Level, level_of_ratio
+from kinescribe.diffusion.denoiser import Predict, at_trained_levels, clean_from, denoiser
+from kinescribe.diffusion.schedule import MODELSCOPE, Level, Schedule, level_of_ratio
 from kinescribe.errors import OptionError
 
 LEVEL = level_of_ratio(0.8)
@@ -68,3 +70,19 @@ def test_half_precision_answers_are_guided_in_the_dtype_of_x() -> None:
     x = torch.randn(SHAPE)
     result = denoiser(lambda x, *_: x.half(), "clean", guidance=3.0)(x, LEVEL, 17.5)
     assert result.dtype == torch.float32
+
+
+def test_a_trained_level_is_that_of_the_rounded_time_wherever_x_is() -> None:
+    schedule = Schedule(replace(MODELSCOPE, prediction="velocity"))
+    x, output = torch.randn(SHAPE), torch.randn(SHAPE)
+    asked: list[float] = []
+
+    def predict(_: Tensor, t: float, __: str) -> Tensor:
+        asked.append(t)
+        return output
+
+    own = denoiser(predict, "velocity")
+    result = at_trained_levels(own, schedule)(x, LEVEL, 560.0)
+    assert asked == [560.0]
+    assert torch.equal(result, clean_from(output, x, schedule.level(560), "velocity"))
+    assert not torch.equal(result, own(x, LEVEL, 560.0))

@@ -1,19 +1,18 @@
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from goldens import expected
 from kinescribe.diffusion.denoiser import denoiser
 from kinescribe.diffusion.samplers import SAMPLERS, Step, plan, sample
 from kinescribe.diffusion.schedule import MODELSCOPE, Level, Schedule, level_of_ratio
 from kinescribe.diffusion.trajectory import Trajectory, chain
 from kinescribe.errors import OptionError
 
-EXPECTED = load_file(Path(__file__).parents[2] / "fixtures" / "text_to_video" / "expected.safetensors")
+EXPECTED = expected("text_to_video")
 SCHEDULE = Schedule(MODELSCOPE)
 ZERO_SNR = Schedule(replace(MODELSCOPE, prediction="velocity", zero_terminal_snr=True))
 MEAN, SPREAD = 0.3, 0.5

@@ -1,24 +1,23 @@
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from kinescribe.diffusion.schedule import CLEAN, MODELSCOPE, Level, Schedule, level_of_ratio
+from goldens import expected
+from kinescribe.diffusion.schedule import CLEAN, MODELSCOPE, Level, Schedule, ScheduleConfig, level_of_ratio
 from kinescribe.errors import OptionError
 
-EXPECTED = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "expected.safetensors"
+SECOND = replace(MODELSCOPE, kind="logsnr_cosine_interpolated", prediction="velocity")
 VGEN = replace(MODELSCOPE, kind="cosine", prediction="velocity", zero_terminal_snr=True)
 CLIP = (2, 4, 3, 2, 2)
 
 
 def test_modelscope_table_equals_the_reference_in_float64() -> None:
-    expected = load_file(EXPECTED)
+    tables = expected("text_to_video")
     squared = Schedule(MODELSCOPE).signal ** 2
-    assert torch.allclose(squared, expected["schedule.alphas_cumprod"], rtol=1e-14, atol=0)
-    assert torch.allclose(squared.float(), expected["schedule.alphas_cumprod_diffusers"], rtol=2e-6, atol=0)
+    assert torch.allclose(squared, tables["schedule.alphas_cumprod"], rtol=1e-14, atol=0)
+    assert torch.allclose(squared.float(), tables["schedule.alphas_cumprod_diffusers"], rtol=2e-6, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["scaled_linear", "linear", "cosine", "logsnr_cosine_interpolated"])
@@ -38,11 +37,29 @@ def test_vgen_cosine_values_as_published() -> None:
 
 
 def test_interpolated_cosine_values_as_published() -> None:
-    schedule = Schedule(replace(MODELSCOPE, kind="logsnr_cosine_interpolated"))
-    assert schedule.noise[0].item() == pytest.approx(0.0011062614, rel=1e-4)  # float32 there
+    schedule = Schedule(SECOND)
+    assert schedule.noise[0].item() == pytest.approx(0.0011062614, rel=1e-7)
     assert schedule.noise[599].item() == pytest.approx(0.97236323, rel=1e-7)
     assert schedule.signal[599].item() == pytest.approx(0.23347324, rel=1e-6)
     assert schedule.noise[699].item() == pytest.approx(0.98787963, rel=1e-7)
+
+
+def test_zero_terminal_snr_does_nothing_to_the_interpolated_cosine() -> None:
+    plain, rescaled = Schedule(SECOND), Schedule(replace(SECOND, zero_terminal_snr=True))
+    assert plain.level(999) == Level(0.0, 1.0)  # float32 rounds its noise up
+    assert torch.equal(plain.signal, rescaled.signal)
+    assert plain.finite_level(999.0).signal == pytest.approx(2**-12)
+
+
+@pytest.mark.parametrize("config", [MODELSCOPE, SECOND, VGEN])
+def test_interpolated_levels_are_linear_in_the_logarithm_of_the_ratio(config: ScheduleConfig) -> None:
+    schedule = Schedule(config)
+    low, middle, high, end = schedule.interpolated_levels([41.0, 41.25, 42.0, 999.0])
+    assert low.ratio == pytest.approx(schedule.level(41).ratio, rel=1e-5)
+    assert high.ratio == pytest.approx(schedule.level(42).ratio, rel=1e-5)
+    assert middle.ratio == pytest.approx(low.ratio**0.75 * high.ratio**0.25, rel=1e-6)
+    assert end.ratio == pytest.approx(schedule.ratio_range()[1], rel=1e-5)
+    assert all(level.signal**2 + level.noise**2 == pytest.approx(1, rel=1e-15) for level in (low, middle))
 
 
 def test_zero_terminal_snr_keeps_the_first_level_and_ends_without_signal() -> None:

@@ -1,14 +1,13 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
+from goldens import expected
 from kinescribe.diffusion.samplers import SAMPLERS, plan
 from kinescribe.diffusion.schedule import CLEAN, MODELSCOPE, Schedule
 from kinescribe.errors import OptionError
 
-EXPECTED = load_file(Path(__file__).parents[2] / "fixtures" / "text_to_video" / "expected.safetensors")
+EXPECTED = expected("text_to_video")
 SCHEDULE = Schedule(MODELSCOPE)
 KEYS = [key.removeprefix("timesteps.") for key in EXPECTED if key.startswith("timesteps.")]
 

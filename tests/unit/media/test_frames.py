@@ -41,3 +41,8 @@ def test_no_frames_and_other_types_are_errors() -> None:
         as_frames([])
     with pytest.raises(OptionError, match="int64"):
         as_frames(np.zeros((2, 8, 8, 3), np.int64))
+
+
+def test_frames_of_different_sizes_are_an_error(ball: np.ndarray) -> None:
+    with pytest.raises(OptionError, match="different sizes"):
+        as_frames([ball[0], ball[0, :32]])

@@ -1,6 +1,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -185,3 +186,28 @@ def test_writers_of_one_name_leave_one_whole_file(overwrite: bool, video: Video,
     assert won == (8 if overwrite else 1)
     assert [f.name for f in tmp_path.iterdir()] == ["c.mp4"]
     assert len(read_video(tmp_path / "c.mp4").frames) == len(video.frames)
+
+
+def test_a_clip_as_bytes_is_the_file_that_would_be_written(video: Video, tmp_path: Path) -> None:
+    for extension in (".mp4", ".gif", ".webp"):
+        assert video.encoded(extension) == video.save(tmp_path / f"c{extension}").read_bytes()
+    assert video.encoded() == video.encoded(".mp4")
+    (tmp_path / "c.webm").write_bytes(video.encoded(".webm"))  # each of which has a number of its own
+    assert len(read_video(tmp_path / "c.webm").frames) == len(video.frames)
+    assert b"prompt" not in video.encoded(metadata=False)
+    for extension in ("", "/", ".mov"):
+        with pytest.raises(OptionError, match="use "):
+            video.encoded(extension)
+
+
+def test_a_file_object_is_refused_with_the_way_to_fill_it() -> None:
+    # in a process of its own: here the run-time type checker would be first to complain
+    code = (
+        "import io, numpy\nfrom kinescribe.media.video import Video\n"
+        "video = Video(frames=numpy.zeros((2, 16, 16, 3), numpy.uint8), fps=8)\n"
+        "try: video.save(io.BytesIO())\nexcept TypeError as error: print(error)\n"
+        "file = io.BytesIO()\nfile.write(video.encoded())\nprint(file.getvalue()[4:8])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    refusal = "a clip is saved under a name, not into a BytesIO: use file.write(video.encoded())"
+    assert done.stdout.splitlines() == [refusal, "b'ftyp'"]

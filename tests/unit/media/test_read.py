@@ -5,11 +5,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kinescribe.errors import OptionError
-from kinescribe.media.read import read_recipe, read_video, sniff
+from kinescribe.media.read import as_video, read_recipe, read_video
 from kinescribe.media.recipe import Recipe
+from kinescribe.media.source import sniff
 from kinescribe.media.video import Video
 from kinescribe.media.write import write_video
 
@@ -22,7 +24,10 @@ PLAYLIST = b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n"
         ("empty.mp4", b"", "empty"),
         ("list.mp4", PLAYLIST, "playlist"),
         ("list.m3u8", PLAYLIST, "playlist"),
-        ("page.mp4", b"<html>", "no video"),
+        ("page.mp4", b"<html>", "web page, no video"),
+        ("pointer.mp4", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("bom.mp4", b"\xef\xbb\xbf" + PLAYLIST, "playlist"),
+        ("text.mp4", b"hello", "is no video"),
         ("short.mp4", b"\x00\x00\x00\x18ftypisom", "damaged"),
         ("noise.webm", b"\x1aE\xdf\xa3" + b"x" * 500, "damaged"),
         ("half.gif", b"GIF89a\x10", "damaged"),
@@ -37,7 +42,9 @@ def test_what_is_no_video_is_refused_with_the_reason(
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["missing.mp4", "a\0b.mp4", "http://127.0.0.1/x.mp4", "x" * 400])
+@pytest.mark.parametrize(
+    "name", ["missing.mp4", "a\0b.mp4", "http://127.0.0.1/x.mp4", "x" * 400, "pipe:0", "concat:a|b", ""]
+)
 def test_a_missing_file_is_an_option_error(name: str) -> None:
     with pytest.raises(OptionError, match="no such file"):
         read_video(name)
@@ -166,3 +173,47 @@ def test_a_playlist_never_opens_its_addresses(
         with pytest.raises(OptionError, match="playlist"):
             read(tmp_path / name)
     assert hits == []
+
+
+def test_every_usual_form_becomes_a_video(video: Video, ball: np.ndarray, tmp_path: Path) -> None:
+    path = video.save(tmp_path / "c.webp")
+    assert as_video(video) is video
+    assert np.array_equal(as_video(path).frames, read_video(str(path)).frames)
+    pictures = [Image.fromarray(frame) for frame in ball]
+    for form in (ball, ball / 255, torch.from_numpy(ball), list(ball), pictures, tuple(pictures)):
+        made = as_video(form, 12)
+        assert np.array_equal(made.frames, ball) and made.fps == 12 and made.recipe == {}
+    assert as_video(ball).fps == 8
+
+
+def test_a_given_rate_replaces_that_of_a_clip(video: Video, tmp_path: Path) -> None:
+    assert as_video(video, 24).fps == as_video(video.save(tmp_path / "c.mp4"), 24.0).fps == 24
+    assert as_video(video, 24).recipe == video.recipe
+    for fps in (0, -1, float("nan"), float("inf"), 1e6):
+        with pytest.raises(OptionError, match="fps="):
+            as_video(video, fps)
+
+
+@pytest.mark.parametrize("given", [None, 3, b"mp4", object(), {"frames": 3}])
+def test_what_is_no_clip_is_named(given: object) -> None:
+    with pytest.raises(OptionError, match=f"of type {type(given).__name__}"):
+        as_video(given)
+
+
+def test_frames_as_clear_pictures_come_on_white(ball: np.ndarray) -> None:
+    clear = Image.fromarray(np.zeros((16, 16, 4), np.uint8))
+    assert (as_video([clear, clear]).frames == 255).all()
+    with pytest.raises(OptionError, match="different sizes"):
+        as_video([clear, Image.fromarray(ball[0])])
+
+
+def test_clear_parts_of_an_animation_become_white(tmp_path: Path) -> None:
+    images = [Image.new("RGBA", (16, 16), (index, 0, 0, 0)) for index in (10, 200)]
+    for name in ("a.webp", "a.gif"):
+        images[0].save(tmp_path / name, save_all=True, append_images=images[1:], duration=100, disposal=2)
+        assert (read_video(tmp_path / name).frames == 255).all()
+
+
+def test_a_clip_of_ours_has_nothing_to_tell(video: Video, tmp_path: Path) -> None:
+    for name in ("c.mp4", "c.webm", "c.gif", "c.webp", "folder/"):
+        assert read_video(video.save(tmp_path / name)).notes == ()

@@ -48,8 +48,8 @@ def test_flat_colours_survive_mp4_within_three_steps(tmp_path: Path) -> None:
 
 
 def test_same_frames_give_the_same_bytes(video: Video, tmp_path: Path) -> None:
-    one, two = video.save(tmp_path / "1.mp4"), video.save(tmp_path / "2.mp4")
-    assert one.read_bytes() == two.read_bytes()
+    files = {video.save(tmp_path / f"{i}.mp4").read_bytes() for i in range(30)}
+    assert len(files) == 1
 
 
 @pytest.mark.parametrize("fps", [0.5, 1, 7.5, 8, 23.976, 24, 60])
