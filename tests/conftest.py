@@ -1,7 +1,6 @@
 """Small random models shared by the tests; nothing is trained, the numbers only prove wiring."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +12,6 @@ from kinescribe.models.text import TextConfig, TextEncoder
 from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.models.unet import UNet, UNetConfig
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def tiny_spec() -> ModelSpec:

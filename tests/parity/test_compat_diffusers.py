@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 import kinescribe.compat.diffusers as door
+from goldens import folder
 
 pytestmark = pytest.mark.slow  # importing diffusers and its model classes takes seconds
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "text_to_video" / "diffusers"
+FOLDER = folder("text_to_video/diffusers")
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_frames": 3, "output_type": "latent"}
 PANDA = "A panda eating bamboo on a rock."
 

@@ -1,21 +1,19 @@
 """Our networks, tokenizer and loops against tensors that the two reference implementations gave, float32 CPU."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+import goldens
 from kinescribe.checkpoints.load import load_components
 from kinescribe.components import Components
 from kinescribe.models.conditions import Conditioning
 from kinescribe.pipelines.stages import to_uint8
 from kinescribe.pipelines.text_to_video import Step, TextToVideoPipeline
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "text_to_video"
 PROMPT = "A panda eating bamboo on a rock."
 LAYOUTS = ("modelscope", "diffusers")
 SINGLE, TRAJECTORY = 1e-5, 5e-5
@@ -26,12 +24,12 @@ pytestmark = pytest.mark.parametrize("layout", LAYOUTS)
 
 @cache
 def expected() -> dict[str, Tensor]:
-    return load_file(FOLDER / "expected.safetensors")
+    return goldens.expected("text_to_video")
 
 
 @cache
 def model(layout: str) -> Components:
-    return load_components(FOLDER / layout, dtype=torch.float32)
+    return load_components(goldens.folder(f"text_to_video/{layout}"), dtype=torch.float32)
 
 
 def assert_close(actual: Tensor, key: str, tolerance: float) -> None:

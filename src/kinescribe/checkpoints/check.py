@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kinescribe.catalog import Layout
+from kinescribe.catalog import Kind, Layout
 from kinescribe.checkpoints import diffusers, modelscope
 from kinescribe.checkpoints.detect import describe, known_by_name, layout_of
 from kinescribe.checkpoints.files import read_json
 from kinescribe.checkpoints.load import locate
-from kinescribe.checkpoints.read import is_finite, open_weights
-from kinescribe.checkpoints.source import Part, Source
+from kinescribe.checkpoints.read import WeightFile, is_finite, open_weights
+from kinescribe.checkpoints.source import Part, Source, shared_files, stand_in, unneeded
 from kinescribe.checkpoints.store import CONFIG_FILE, FileVerdict, recorded_sums, verify_files
 from kinescribe.errors import WeightsError
 
@@ -36,6 +36,8 @@ class FolderReport:
 
     path: Path
     layout: Layout | None
+    kind: Kind | None
+    """What the model does; None where that cannot be told."""
     model: str
     """The catalog's name if the folder bears a published one, else its own."""
     items: tuple[FileItem, ...]
@@ -70,8 +72,10 @@ def check_folder(path: str | Path, *, variant: str | None = None) -> FolderRepor
     try:
         layout = layout_of(path)
     except WeightsError as error:
-        return FolderReport(path=path, layout=None, model=path.name, items=(), advice=(str(error),))
-    items = list(_configurations(path, layout))
+        return FolderReport(
+            path=path, layout=None, kind=None, model=path.name, items=(), advice=(str(error),)
+        )
+    items, kind = list(_configurations(path, layout)), None
     advice = []
     try:
         source = describe(path, variant=variant, spec=None)
@@ -82,11 +86,14 @@ def check_folder(path: str | Path, *, variant: str | None = None) -> FolderRepor
         if all(item.state in ("found", "absent") for item in items):
             items.append(_item(path, path, "model", "wrong", "its configuration does not fit"))
     else:
-        items += [item for part in source.parts for item in _weights(path, part)]
+        kind = source.spec.kind
+        items += _networks(path, source)
         advice += _stand_ins(source)
     known = known_by_name(path)
-    model = known.name if known else path.name
-    return FolderReport(path=path, layout=layout, model=model, items=tuple(items), advice=tuple(advice))
+    model = known.name if known and kind in (None, known.kind) else path.name
+    return FolderReport(
+        path=path, layout=layout, kind=kind, model=model, items=tuple(items), advice=tuple(advice)
+    )
 
 
 def verify(path: str | Path, *, variant: str | None = None) -> VerifyReport:
@@ -107,10 +114,9 @@ def verify(path: str | Path, *, variant: str | None = None) -> VerifyReport:
         file.path: (file.bytes, file.sha256) for place in source.spec.sources for file in place.files
     }
     verdicts = []
-    for part in source.parts:
-        for file in part.files:
-            name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
-            verdicts.append(_published_or_sound(folder, name, file, published))
+    for file in dict.fromkeys(file for part in source.parts for file in part.files):
+        name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
+        verdicts.append(_published_or_sound(folder, name, file, published))
     return VerifyReport(
         path=folder, recorded=any(v.state == "intact" for v in verdicts), files=tuple(verdicts)
     )
@@ -141,10 +147,11 @@ def _configurations(path: Path, layout: Layout) -> Iterator[FileItem]:
     elif layout == "modelscope":
         files = [(path / modelscope.CONFIGURATION, "configuration", False)]
     elif layout == "diffusers":
-        parts = ("unet", "vae", "text_encoder")
         files = [(path / diffusers.INDEX, "index", False)]
-        files += [(path / part / "config.json", "configuration", True) for part in parts]
+        files += [(path / part / "config.json", "configuration", True) for part in _places(path)]
         files.append((path / "scheduler" / "scheduler_config.json", "schedule", True))
+        if "image_encoder" in _places(path):
+            files.append((path / diffusers.PREPROCESSOR, "pictures", False))
     for file, role, needed in files:
         yield _configuration(path, file, role, needed)
     if layout == "diffusers":
@@ -170,29 +177,62 @@ def _tokenizer(path: Path) -> Iterator[FileItem]:
         yield _item(path, file, "tokenizer", "found" if file.is_file() else "missing", "")
 
 
-def _weights(path: Path, part: Part) -> list[FileItem]:
-    if not part.files:
-        return [_item(path, Path(name), part.name, "missing", "") for name in part.wanted.split(", ")]
+def _places(path: Path) -> dict[str, str]:
+    """The subfolders of a diffusers folder that hold networks, with their roles."""
+    places = {"unet": "unet", "vae": "vae", "text_encoder": "text"}
     try:
-        weights = open_weights(part.files)
-        names, ignored = part.names(weights)
+        pictured = diffusers.family_of_index(path) == "i2vgen-xl"
+    except WeightsError:
+        pictured = False
+    return places | ({"image_encoder": "vision"} if pictured else {})
+
+
+def _networks(path: Path, source: Source) -> Iterator[FileItem]:
+    """Every weight file once, in the order of the parts."""
+    groups, told = shared_files(source.parts), set()
+    for part in source.parts:
+        key = part.files or part.wanted
+        if key in told:
+            continue
+        told.add(key)
+        if part.files:
+            yield from _weights(path, part.files, groups[part.files])
+        else:
+            role = " and ".join(other.name for other in source.parts if other.wanted == part.wanted)
+            yield from (_item(path, Path(name), role, "missing", "") for name in part.wanted.split(", "))
+
+
+def _weights(path: Path, files: tuple[Path, ...], parts: list[Part]) -> list[FileItem]:
+    """What is in the files that some parts share: one item a file."""
+    role = " and ".join(part.name for part in parts)
+    try:
+        weights = open_weights(files)
+        reports = [_fit(part, weights) for part in parts]
+        ignored = unneeded(parts, weights)
     except WeightsError as error:
-        return [_item(path, file, part.name, "damaged", str(error)) for file in part.files[:1]]
-    report = part.keymap.report({name: weights.shapes[there] for name, there in names.items()})
-    if not report.ok:
-        detail = f"{report}; {part.guess(names, report)}"
-        return [_item(path, file, part.name, "wrong", detail) for file in part.files]
+        return [_item(path, file, role, "damaged", str(error)) for file in files[:1]]
+    wrong = [text for text, fits in reports if not fits]
+    if wrong:
+        return [_item(path, file, role, "wrong", "; ".join(wrong)) for file in files]
     kind = str(weights.dtype).removeprefix("torch.")
-    detail = f"{len(names)} tensors, {kind}" + (f", {len(ignored)} not needed" if ignored else "")
-    return [_item(path, file, part.name, "found", detail) for file in part.files]
+    used = len(weights.shapes) - len(ignored)
+    detail = f"{used} tensors, {kind}" + (f", {len(ignored)} not needed" if ignored else "")
+    return [_item(path, file, role, "found", detail) for file in files]
+
+
+def _fit(part: Part, weights: WeightFile) -> tuple[str, bool]:
+    """Whether a part finds its tensors, and what it lacks."""
+    names, _ = part.names(weights)
+    report = part.keymap.report({name: weights.shapes[there] for name, there in names.items()})
+    return f"{report}; {part.guess(weights.shapes, report)}", report.ok
 
 
 def _weights_by_name(path: Path, layout: Layout, variant: str | None) -> list[FileItem]:
     """Where the configuration cannot be used: whether the weight files are there at all."""
     found: list[tuple[str, tuple[Path, ...], str]] = []
     if layout == "diffusers":
-        for name, role in (("unet", "unet"), ("vae", "vae"), ("text_encoder", "text")):
-            found.append((role, *diffusers.find_weights(path / name, variant)))
+        for place, role in _places(path).items():
+            found.append((role, *diffusers.find_weights(path / place, variant)))
     elif layout == "modelscope":
         places = modelscope.file_names(path)
         found = [
@@ -200,6 +240,9 @@ def _weights_by_name(path: Path, layout: Layout, variant: str | None) -> list[Fi
         ]
     elif layout == "native":
         names = [path / f"{role}.safetensors" for role in ("unet", "vae", "text")]
+        names += [
+            file for role in ("conditions", "vision") if (file := path / f"{role}.safetensors").is_file()
+        ]
         found = [(file.stem, (file,) if file.is_file() else (), str(file)) for file in names]
     items = []
     for role, files, wanted in found:
@@ -213,16 +256,19 @@ def _weights_by_name(path: Path, layout: Layout, variant: str | None) -> list[Fi
 def _stand_ins(source: Source) -> list[str]:
     """What may be taken for a missing network, and where."""
     absent = [part for part in source.parts if not part.files]
-    shared = [part.name for part in absent if part.name != "unet"]
+    own = any(part.name in ("unet", "conditions") for part in absent)
+    shared = [part for part in absent if part.name not in ("unet", "conditions")]
     advice = []
-    if any(part.name == "unet" for part in absent):
+    if own:
         advice.append("the UNet is the model itself, nothing stands in for it: fetch the folder again")
     if shared and source.layout == "native":
         advice.append("convert or fetch the folder again: our own folders are whole")
     elif shared:
-        what = " and ".join({"vae": "the autoencoder", "text": "the text tower"}[name] for name in shared)
+        titles = {"vae": "the autoencoder", "text": "the text tower", "vision": "the image tower"}
+        what = " and ".join(titles[part.name] for part in shared)
         advice.append(
-            f"{what} of any folder of modelscope-1.7b will do: copy the file, or name that folder as base (--base DIR)"
+            f"{what} of any folder of {stand_in(shared)} will do: copy the file, or name that folder as base "
+            "(--base DIR)"
         )
     return advice
 

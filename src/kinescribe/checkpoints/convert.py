@@ -10,10 +10,11 @@ from torch import Tensor
 
 from kinescribe.catalog import Layout, model_spec
 from kinescribe.checkpoints.detect import describe
-from kinescribe.checkpoints.export import write_diffusers, write_modelscope
+from kinescribe.checkpoints.export import write_diffusers
+from kinescribe.checkpoints.export_modelscope import write_modelscope
 from kinescribe.checkpoints.load import locate, require_files
 from kinescribe.checkpoints.native import write_native
-from kinescribe.checkpoints.source import Part, Source
+from kinescribe.checkpoints.source import Part, Source, shared_files, unneeded
 from kinescribe.checkpoints.staging import Content, staged
 from kinescribe.checkpoints.store import folder_bytes, require_intact
 from kinescribe.errors import OptionError, WeightsError
@@ -34,7 +35,7 @@ class ConvertReport:
     tensors: int
     bytes: int
     left_out: tuple[str, ...]
-    """Tensors of the source that text-to-video does not need, by file and first name, with their number."""
+    """Tensors of the source that the model does not need, by file and first name, with their number."""
     cannot_hold: tuple[str, ...]
     """What the source says and the target's layout has no place for."""
 
@@ -81,7 +82,7 @@ def convert(
         dtype=dtype or "as stored",
         tensors=compared,
         bytes=folder_bytes(Path(out)),
-        left_out=tuple(line for part in source.parts for line in _left_out(part)),
+        left_out=tuple(line for parts in shared_files(source.parts).values() for line in _left_out(parts)),
         cannot_hold=cannot_hold,
     )
 
@@ -101,7 +102,7 @@ def _content(source: Source) -> Content:
     return Content(
         configs={part.name: part.config for part in source.parts},
         tensors={part.name: _tensors(part) for part in source.parts},
-        tokenizer=source.tokenizer.load(),
+        tokenizer=None if source.tokenizer is None else source.tokenizer.load(),
         schedule=source.schedule,
         spec=source.spec,
     )
@@ -124,11 +125,11 @@ def _prove_equal(source: Source, target: Source, dtype: torch.dtype | None) -> i
     return count
 
 
-def _left_out(part: Part) -> list[str]:
-    weights, _ = part.open()
-    _, ignored = part.names(weights)
+def _left_out(parts: list[Part]) -> list[str]:
+    """What the files of these parts hold and none of them needs, a line for each group of names."""
+    weights, _ = parts[0].open()
     groups: dict[str, list[str]] = {}
-    for name in ignored:
+    for name in unneeded(parts, weights):
         head = re.match(r"transformer\.resblocks\.\d+|[^.]+", name)
         groups.setdefault(f"{weights.places[name].name}: {head[0] if head else name}", []).append(name)
     return [

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from kinescribe.catalog import Layout, ModelSpec, find_spec
-from kinescribe.checkpoints.diffusers import describe_diffusers, is_diffusers
+from kinescribe.checkpoints.diffusers import describe_diffusers, family_of_index, is_diffusers
+from kinescribe.checkpoints.families import Family, family_of, require_family
 from kinescribe.checkpoints.modelscope import describe_modelscope, is_modelscope
+from kinescribe.checkpoints.modelscope_stages import describe_stage, family_in
 from kinescribe.checkpoints.native import describe_native, is_native
 from kinescribe.checkpoints.source import Source
-from kinescribe.checkpoints.vgen import describe_vgen, is_vgen
+from kinescribe.checkpoints.vgen import describe_vgen, is_vgen, is_vgen_repository
 from kinescribe.errors import WeightsError
 
 
@@ -25,7 +27,7 @@ def layout_of(path: Path) -> Layout:
         return "native"
     if is_diffusers(path):
         return "diffusers"
-    if is_modelscope(path):
+    if is_modelscope(path) and not is_vgen_repository(path):
         return "modelscope"
     if is_vgen(path):
         return "vgen"
@@ -60,10 +62,22 @@ def _described(path: Path, layout: Layout, *, variant: str | None, spec: ModelSp
         return describe_native(path)
     if layout == "vgen":
         return describe_vgen(path, spec)
-    spec = spec or known_by_name(path)
+    family = family_of_index(path) if layout == "diffusers" else family_in(path)
+    spec = _row(path, family, spec)
     if layout == "diffusers":
-        return describe_diffusers(path, spec, variant=variant)
-    return describe_modelscope(path, spec)
+        return describe_diffusers(path, spec, family, variant=variant)
+    return (
+        describe_modelscope(path, spec) if family == "text-to-video" else describe_stage(path, spec, family)
+    )
+
+
+def _row(path: Path, family: Family, asked: ModelSpec | None) -> ModelSpec | None:
+    """The row asked for, which must fit, else the one whose name the folder bears, if that fits."""
+    if asked is not None:
+        require_family(path, family, asked)
+        return asked
+    known = known_by_name(path)
+    return known if known is not None and family_of(known) == family else None
 
 
 def _what_it_is(path: Path) -> str:

@@ -5,13 +5,17 @@ they stopped, and take their place in the store once everything has arrived.
 """
 
 import json
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from kinescribe.catalog import ModelSpec, Source, model_spec
+from kinescribe.checkpoints.extras import require_recent
 from kinescribe.checkpoints.files import sha256
+from kinescribe.checkpoints.lock import only_one
 from kinescribe.checkpoints.store import SUMS_FILE, models_root, recorded_sums, remember_intact
 from kinescribe.errors import KinescribeError, MissingExtraError, OptionError, WeightsError, WriteError
 
@@ -45,13 +49,15 @@ def pull(
 ) -> PullReport:
     """Fetch a model of the catalog into the store.
 
-    ``source`` is "huggingface", "modelscope" or one of the model's published ids; None takes the first.
+    ``source`` is "huggingface", "modelscope", one of the model's published ids or a layout ("vgen"); None takes
+    the first.
     ``tell`` gets the licence and the size, a line each, before anything is downloaded. ``fetch`` replaces the
-    hub's own client. An interrupted pull goes on where it stopped; two at once give one result.
+    hub's own client. An interrupted pull goes on where it stopped; of two at once the second waits, after a
+    line to ``tell`` that names the first, and both give one result.
 
     Raises:
         OptionError: an unknown model or source, or a model that is not published or is embedded.
-        MissingExtraError: the hub's package is not installed.
+        MissingExtraError: the hub's package is not installed, or too old.
         WeightsError: the hub refused or did not answer, or a file came out different from the published one.
         WriteError: the store cannot be written.
     """
@@ -76,7 +82,7 @@ def pull(
     ):
         if tell is not None:
             tell(line)
-    size = _fetched(place, target, fetch or _client(place.hub))
+    size = _fetched(place, target, fetch or _client(place.hub), tell or _silent)
     return PullReport(**{**vars(report), "bytes": size, "state": "fetched"})
 
 
@@ -87,23 +93,27 @@ def _place(spec: ModelSpec, source: str | None) -> Source:
     if source is None:
         return spec.sources[0]
     wanted = source.removeprefix("huggingface:").removeprefix("modelscope:")
-    for place in spec.sources:
-        if wanted in (place.hub, place.id):
-            return place
+    named = [place for place in spec.sources if wanted in (place.hub, place.id)]
+    laid_out = [place for place in spec.sources if wanted == place.layout]
+    if named or laid_out:
+        return [*named, *laid_out][0]
     raise OptionError(f"source={source!r}: {spec.name} is at {', '.join(spec.hub_ids)}")
 
 
-def _fetched(place: Source, target: Path, fetch: Fetch) -> int:
-    # torch itself depends on filelock
-    from filelock import FileLock
+def _silent(_line: str) -> None:
+    """Tell nobody."""
 
+
+def _fetched(place: Source, target: Path, fetch: Fetch, tell: Callable[[str], None]) -> int:
     partial = target.parent / f".{target.name}.partial"
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f".{target.name}.lock"):
+        with only_one(target.parent / f".{target.name}.lock", tell):
             if not target.is_dir():
+                _sweep(partial)
                 _download(place, partial, fetch)
                 _seal(place, partial)
+                shutil.rmtree(partial / ".cache", ignore_errors=True)
                 partial.rename(target)
                 remember_intact(target, recorded_sums(target) or {})
     except OSError as error:
@@ -111,6 +121,13 @@ def _fetched(place: Source, target: Path, fetch: Fetch) -> int:
             f"{target}: cannot be written ({error.strerror or error}): free space, or set another home"
         ) from error
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove parts of files that a killed client left and no client goes on from: their names end by chance."""
+    for path in folder.rglob("*.incomplete"):
+        if re.search(r"\.[0-9a-f]{8}\.incomplete$", path.name):
+            path.unlink()
 
 
 def _download(place: Source, folder: Path, fetch: Fetch) -> None:
@@ -150,8 +167,9 @@ def _client(hub: str) -> Fetch:
     """The hub's own client.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: it is not installed, or too old.
     """
+    require_recent("hub", {"huggingface": "huggingface_hub", "modelscope": "modelscope-hub"}[hub])
     try:
         return _from_huggingface() if hub == "huggingface" else _from_modelscope()
     except ImportError as error:
@@ -159,11 +177,14 @@ def _client(hub: str) -> Fetch:
 
 
 def _from_huggingface() -> Fetch:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    return lambda name, folder, patterns: snapshot_download(
-        name, local_dir=folder, allow_patterns=list(patterns)
-    )
+    def fetch(name: str, folder: Path, patterns: Sequence[str]) -> object:
+        # asked for first: a client that gets no answer later takes the half folder of an earlier pull for the whole
+        revision = HfApi().model_info(name).sha
+        return snapshot_download(name, revision=revision, local_dir=folder, allow_patterns=list(patterns))
+
+    return fetch
 
 
 def _from_modelscope() -> Fetch:

@@ -29,21 +29,27 @@ class Row:
     A name ending in ``*`` holds the place of ``weight`` or ``bias`` itself. ``ones`` counts the axes of length
     one that the foreign weight has behind ours, ModelScope's first: a 1 x 1 convolution where we have a linear
     layer, a 3-D kernel where we have a 2-D one. Several diffusers names stand for equal slices of our rows.
+    ``transposed`` names the layout, if any, in which a matrix lies with its axes exchanged.
     """
 
     ours: str
     modelscope: str
     diffusers: str | tuple[str, ...]
     ones: tuple[int, int] = (0, 0)
+    transposed: Foreign | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One of our tensors, the foreign tensor or tensors that hold it, and their extra axes of length one."""
+    """One of our tensors, the foreign tensor or tensors that hold it, and their extra axes of length one.
+
+    A single foreign matrix may hold ours ``transposed``.
+    """
 
     ours: str
     foreign: tuple[str, ...]
     ones: int
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class KeyMap:
         shapes = {}
         for entry in self.entries:
             ours = self.shapes[entry.ours]
+            ours = ours[::-1] if entry.transposed else ours
             rows = ours[0] // len(entry.foreign)
             for name in entry.foreign:
                 shapes[name] = (rows, *ours[1:], *(1,) * entry.ones)
@@ -117,12 +124,15 @@ class KeyMap:
         for entry in self.entries:
             parts = [read(name) for name in entry.foreign]
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            whole = whole.mT.contiguous() if entry.transposed else whole
             yield entry.ours, whole.reshape(self.shapes[entry.ours])
 
     def to_foreign(self, read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Foreign tensors one by one, each made of what ``read`` gives for one of our names."""
         for entry in self.entries:
-            for name, part in zip(entry.foreign, read(entry.ours).chunk(len(entry.foreign)), strict=True):
+            whole = read(entry.ours)
+            whole = whole.mT.contiguous() if entry.transposed else whole
+            for name, part in zip(entry.foreign, whole.chunk(len(entry.foreign)), strict=True):
                 yield name, part.reshape(self.foreign_shapes[name])
 
 
@@ -228,11 +238,15 @@ def text_rows(config: TextConfig) -> Iterator[Row]:
     yield Row("tokens", "token_embedding", "embeddings.token_embedding")
     yield Row("positions", "positional_embedding*", "embeddings.position_embedding.weight*")
     for n in range(config.layers):
-        place = f"encoder.layers.{n}"
-        yield from _inside(_TEXT, f"layers.{n}", f"transformer.resblocks.{n}", place)
-        slices = tuple(f"{place}.self_attn.{part}_proj" for part in "qkv")
-        yield Row(f"layers.{n}.qkv", f"transformer.resblocks.{n}.attn.in_proj_*", slices)
+        yield from tower_rows(f"layers.{n}", f"transformer.resblocks.{n}", f"encoder.layers.{n}")
     yield Row("norm", "ln_final", "final_layer_norm")
+
+
+def tower_rows(ours: str, modelscope: str, diffusers: str) -> Iterator[Row]:
+    """Every module of one layer of a text or image tower."""
+    yield from _inside(_TOWER, ours, modelscope, diffusers)
+    slices = tuple(f"{diffusers}.self_attn.{part}_proj" for part in "qkv")
+    yield Row(f"{ours}.qkv", f"{modelscope}.attn.in_proj_*", slices)
 
 
 def key_map(network: nn.Module, rows: Iterable[Row], layout: Foreign) -> KeyMap:
@@ -252,7 +266,7 @@ def key_map(network: nn.Module, rows: Iterable[Row], layout: Foreign) -> KeyMap:
         suffix = "" if row.ours == name else kind
         names = tuple(_named(pattern, suffix) for pattern in patterns)
         ones = row.ones[layout == "diffusers"] if kind == "weight" else 0
-        entries.append(Entry(name, names, ones))
+        entries.append(Entry(name, names, ones, row.transposed == layout))
     return KeyMap(tuple(entries), shapes)
 
 
@@ -315,7 +329,7 @@ _PICTURE_ATTENTION: _Tails = (
     ("v", "v", "to_v", (2, 0)),
     ("out", "proj_out", "to_out.0", (2, 0)),
 )
-_TEXT: _Tails = (
+_TOWER: _Tails = (
     ("norm1", "ln_1", "layer_norm1", _SAME),
     ("out", "attn.out_proj", "self_attn.out_proj", _SAME),
     ("norm2", "ln_2", "layer_norm2", _SAME),

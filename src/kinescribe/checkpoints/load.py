@@ -3,17 +3,20 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kinescribe.catalog import CATALOG, ModelSpec, find_spec, model_spec
 from kinescribe.checkpoints.detect import describe
-from kinescribe.checkpoints.read import extremes, is_finite
-from kinescribe.checkpoints.source import Part, Source, blank
+from kinescribe.checkpoints.read import extremes, is_finite, open_weights
+from kinescribe.checkpoints.source import Part, Source, blank, shared_files, stand_in
 from kinescribe.checkpoints.store import model_folder, require_intact, stored_folder
 from kinescribe.components import Components
 from kinescribe.errors import OptionError, WeightsError
+from kinescribe.models.skip_filter import SR600, FourierSkipFilter
+from kinescribe.models.tokenizer import Tokenizer
 
 FINGERPRINT_SAMPLES = 64
 """Numbers of each tensor that enter the model's fingerprint."""
@@ -70,32 +73,31 @@ def locate(name_or_dir: str | Path) -> Path:
 
 
 def load_source(source: Source, *, device: torch.device, dtype: torch.dtype | None) -> Components:
-    """Build the three networks on no device, then put every tensor in its place on ``device``."""
+    """Build the networks on no device, then put every tensor in its place on ``device``."""
     require_files(source)
-    opened = {part.name: part.open() for part in source.parts}
+    opened = {
+        part.name: (weights, part.matched(weights))
+        for files, parts in shared_files(source.parts).items()
+        for weights in (open_weights(files),)
+        for part in parts
+    }
     dtype = dtype or opened["unet"][0].dtype
-    tokenizer = source.tokenizer.load()
-    rows = source.text.keymap.shapes["tokens.weight"][0]
-    if tokenizer.vocabulary > rows:
-        raise WeightsError(
-            f"{source.path}: its tokenizer has {tokenizer.vocabulary} entries, its text tower {rows}: "
-            "one of the two belongs to another model"
-        )
+    tokenizer = None if source.tokenizer is None else source.tokenizer.load()
+    _require_fit(source, tokenizer)
     digest = hashlib.sha256()
-    networks = {}
+    networks: dict[str, Any] = {"text": None}
     for part in source.parts:
         weights, names = opened[part.name]
         tensors = part.keymap.to_ours(lambda name, w=weights, n=names: w.read(n[name]))  # type: ignore[misc]
-        networks[part.name] = _filled(part, _sampled(tensors, digest), device, dtype)
+        network = _network(part, source.spec)
+        networks[part.name] = _filled(network, part, _sampled(tensors, digest), device, dtype)
     return Components(
-        unet=networks["unet"],  # type: ignore[arg-type]
-        vae=networks["vae"],  # type: ignore[arg-type]
-        text=networks["text"],  # type: ignore[arg-type]
         tokenizer=tokenizer,
         schedule=source.schedule,
         spec=source.spec,
         source=f"{source.layout}: {source.path}",
         model_hash=digest.hexdigest()[:16],
+        **networks,
     )
 
 
@@ -104,13 +106,31 @@ def require_files(source: Source) -> None:
     absent = [part for part in source.parts if not part.files]
     if not absent:
         return
-    names = ", ".join(part.wanted for part in absent)
-    if any(part.name == "unet" for part in absent) or source.layout == "native":
+    names = ", ".join(dict.fromkeys(part.wanted for part in absent))
+    if any(part.name in ("unet", "conditions") for part in absent) or source.layout == "native":
         raise WeightsError(f"{source.path}: missing {names}: fetch them again (kinescribe models pull)")
     raise WeightsError(
-        f"{source.path}: missing {names}: copy them from a folder of modelscope-1.7b, "
+        f"{source.path}: missing {names}: copy them from a folder of {stand_in(absent)}, "
         "or name such a folder as base (--base DIR)"
     )
+
+
+def _require_fit(source: Source, tokenizer: Tokenizer | None) -> None:
+    """Parts that come from different files must be of one model."""
+    pairs = []
+    if source.text is not None and tokenizer is not None:
+        rows = source.text.keymap.shapes["tokens.weight"][0]
+        if tokenizer.vocabulary > rows:
+            pairs.append((f"tokenizer has {tokenizer.vocabulary} entries", f"text tower {rows}"))
+    if source.vision is not None and source.conditions is not None:
+        given = source.vision.keymap.shapes["project.weight"][0]
+        taken = source.conditions.keymap.shapes["image.0.weight"][1]
+        if given != taken:
+            pairs.append((f"image tower gives {given} numbers", f"conditions take {taken}"))
+    if pairs:
+        raise WeightsError(
+            f"{source.path}: its {pairs[0][0]}, its {pairs[0][1]}: one of the two belongs to another model"
+        )
 
 
 def _installed(spec: ModelSpec) -> Path:
@@ -129,11 +149,20 @@ def _installed(spec: ModelSpec) -> Path:
     )
 
 
+def _network(part: Part, spec: ModelSpec) -> nn.Module:
+    """A network without numbers; what a row says of it and no tensor does is built in."""
+    filtered = spec.refinement is not None and spec.refinement.filtered_skips
+    return blank(part.config, FourierSkipFilter(SR600) if filtered and part.name == "unet" else None)
+
+
 def _filled(
-    part: Part, tensors: Iterator[tuple[str, Tensor]], device: torch.device, dtype: torch.dtype
+    network: nn.Module,
+    part: Part,
+    tensors: Iterator[tuple[str, Tensor]],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> nn.Module:
     """The network with its tensors on ``device`` in ``dtype``; a copy, so that the files may go."""
-    network = blank(part.config)
     state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in tensors}
     # Gathered first: one wait for the device instead of one for each tensor.
     if not bool(torch.stack([extremes(tensor) for tensor in state.values()]).isfinite().all()):

@@ -1,6 +1,7 @@
 """Folders that appear whole or not at all, and the tensors written into them."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,11 +24,14 @@ TensorSet = Iterable[tuple[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """A whole model to be written, its tensors under our names; each set is gone through once."""
+    """A whole model to be written, its tensors under our names; each set is gone through once.
+
+    ``tokenizer`` is None for a model that reads no text.
+    """
 
     configs: Mapping[PartName, Config]
     tensors: Mapping[PartName, TensorSet]
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     schedule: ScheduleConfig
     spec: ModelSpec
 
@@ -76,9 +80,22 @@ def flush(path: Path) -> None:
 
 def write_tensors(path: Path, items: TensorSet, *, dtype: torch.dtype | None) -> None:
     """Write a safetensors file; raises ``NumbersError`` for a number that is not finite once converted."""
+    save_tensors(path, dict(converted(items, dtype=dtype)))
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write contiguous tensors on the CPU as a safetensors file; raises ``OSError`` where that fails."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(dict(converted(items, dtype=dtype)), path, metadata={"format": "pt"})
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # its writer hides the system's error, such as a full disk, behind one that is no OSError
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def converted(items: TensorSet, *, dtype: torch.dtype | None) -> Iterable[tuple[str, Tensor]]:

@@ -11,16 +11,19 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kinescribe.catalog import CATALOG, ModelSpec, find_spec
 from kinescribe.checkpoints.files import inside, read_json, sha256
+from kinescribe.checkpoints.siblings import shared_sums
 from kinescribe.errors import OptionError, WeightsError, WriteError
 
 CONFIG_FILE = "kinescribe.json"
 """Configuration and sums of a folder in our own layout."""
 SUMS_FILE = "kinescribe-sums.json"
 """Sums of a folder in a foreign layout, written when it was pulled."""
+_VERDICTS = "verified.json"
+_LICENCES = "licences.json"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -134,7 +137,7 @@ def recorded_sums(folder: Path) -> dict[str, tuple[int, str]] | None:
         sums = {_relative(folder, name): (entry["bytes"], entry["sha256"]) for name, entry in table.items()}
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path}: its list of files is malformed ({error}): fetch it again") from error
-    return sums
+    return sums | (shared_sums(path) if path.name == CONFIG_FILE else {})
 
 
 def verify_files(folder: Path, sums: Mapping[str, tuple[int, str]], *, cached: bool) -> list[FileVerdict]:
@@ -142,7 +145,7 @@ def verify_files(folder: Path, sums: Mapping[str, tuple[int, str]], *, cached: b
 
     ``cached`` trusts an earlier verdict for a file whose size, time of change and inode are the same.
     """
-    known = _read_verdicts() if cached else {}
+    known = _read_kept(_VERDICTS) if cached else {}
     fresh = {}
     verdicts = []
     for name, (size, digest) in sums.items():
@@ -159,14 +162,14 @@ def verify_files(folder: Path, sums: Mapping[str, tuple[int, str]], *, cached: b
             fresh[key] = stamp
         verdicts.append(FileVerdict(path=path, state=state, detail=detail))
     if fresh:
-        _write_verdicts(_read_verdicts() | fresh)
+        _write_kept(_VERDICTS, _read_kept(_VERDICTS) | fresh)
     return verdicts
 
 
 def remember_intact(folder: Path, sums: Mapping[str, tuple[int, str]]) -> None:
     """Note that the files were hashed just now and have these sums."""
     fresh = {str((folder / name).resolve()): _stamp(folder / name, sums[name][1]) for name in sums}
-    _write_verdicts(_read_verdicts() | fresh)
+    _write_kept(_VERDICTS, _read_kept(_VERDICTS) | fresh)
 
 
 def require_intact(folder: Path) -> None:
@@ -179,6 +182,15 @@ def require_intact(folder: Path) -> None:
             raise WeightsError(
                 f"{verdict.path}: {verdict.state}, {verdict.detail}: fetch or convert it again"
             )
+
+
+def remember_licence(spec: ModelSpec) -> bool:
+    """Note that the licence of a model's weights was shown on this computer; False if it was before."""
+    seen = _read_kept(_LICENCES)
+    if seen.get(spec.name) == spec.licence:
+        return False
+    _write_kept(_LICENCES, seen | {spec.name: spec.licence})
+    return True
 
 
 def _compare(path: Path, size: int, digest: str) -> tuple[Literal["intact", "changed"], str]:
@@ -202,21 +214,22 @@ def _stamp(path: Path, digest: str) -> list[int | str]:
     return [facts.st_size, facts.st_mtime_ns, facts.st_ino, digest]
 
 
-def _read_verdicts() -> dict[str, list[int | str]]:
+def _read_kept(name: str) -> dict[str, Any]:
+    """A table that lies in the home; empty if it is not there or spoilt."""
     try:
-        table = json.loads((home() / "verified.json").read_text(encoding="utf-8"))
+        table = json.loads((home() / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return table if isinstance(table, dict) else {}
 
 
-def _write_verdicts(verdicts: dict[str, list[int | str]]) -> None:
-    """Keep the verdicts; a home that cannot be written only means hashing again next time."""
+def _write_kept(name: str, table: Mapping[str, Any]) -> None:
+    """Keep a table; a home that cannot be written only means the same work, or the same line, next time."""
     try:
         home().mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".verified.", dir=home())
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=home())
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(verdicts, stream)
-        Path(name).replace(home() / "verified.json")
+            json.dump(table, stream)
+        Path(temporary).replace(home() / name)
     except OSError:
         return

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.slices import ROWS, in_slices
 from kinescribe.ops.temporal import TemporalConv, clips, pictures
 
 
@@ -62,35 +63,50 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"]
     ) -> Float[Tensor, "b o f h w"]:
-        """``c_out`` channels; space and time keep their sizes."""
+        """``c_out`` channels; space and time keep their sizes. Of a large clip some frames are worked on at a time."""
+        b, _, _, h, w = x.shape
+        shift = self.embed(F.silu(embedding))
+        return self.temporal(in_slices(lambda part: self._frames(part, shift), x, 2, ROWS // (b * h * w)))
+
+    def _frames(
+        self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
+    ) -> Float[Tensor, "b o f h w"]:
         b, f = x.shape[0], x.shape[2]
         flat = pictures(x)
-        shift = self.embed(F.silu(embedding)).repeat_interleave(f, 0)
-        y = self.conv1(self.norm1(flat)) + shift[:, :, None, None]
+        y = self.conv1(self.norm1(flat)) + shift.repeat_interleave(f, 0)[:, :, None, None]
         y = self.conv2(self.dropout(self.norm2(y)))
-        return self.temporal(clips(self.shortcut(flat) + y, b))
+        return clips(self.shortcut(flat) + y, b)
 
 
 class Downsample(nn.Module):
-    """Halve height and width by a strided convolution; odd sizes round up."""
+    """Halve height and width by a strided convolution; odd sizes round up.
 
-    def __init__(self, channels: int) -> None:
+    ``row_padding`` zero rows are put above and below, always one zero column on either side.
+    """
+
+    def __init__(self, channels: int, row_padding: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=(row_padding, 1))
 
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h2 w2"]:
-        """``ceil(h / 2)`` by ``ceil(w / 2)``."""
+        """``ceil(h / 2) + row_padding - 1`` by ``ceil(w / 2)``."""
         return clips(self.conv(pictures(x)), x.shape[0])
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour enlargement to the size of the skip it will meet, then a convolution."""
+    """Nearest-neighbour enlargement to the size of the skip it will meet, then a convolution.
 
-    def __init__(self, channels: int) -> None:
+    The rows that ``row_padding`` above one added on the way down are enlarged and cut off again before the
+    convolution.
+    """
+
+    def __init__(self, channels: int, row_padding: int) -> None:
         super().__init__()
+        self.extra_rows = row_padding - 1
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c f h w"], size: torch.Size) -> Float[Tensor, "b c f h2 w2"]:
-        """``size`` is ``(h2, w2)``: twice the input, or one less where the encoder met an odd size."""
-        flat = F.interpolate(pictures(x), size=tuple(size), mode="nearest")
-        return clips(self.conv(flat), x.shape[0])
+        """``size`` is ``(h2, w2)``: twice the input less the extra rows, or one less where that met an odd size."""
+        (h, w), extra = size, self.extra_rows
+        flat = F.interpolate(pictures(x), size=(h + 2 * extra, w), mode="nearest")
+        return clips(self.conv(flat[:, :, extra : extra + h]), x.shape[0])

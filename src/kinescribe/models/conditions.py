@@ -7,8 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SkipFilter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""The fifth seam: ``(x, skip) -> (x, skip)`` before a decoder block joins the two, each ``b c f h w``."""
+SkipFilter = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""The fifth seam: ``(block, x, skip) -> (x, skip)`` before a decoder block joins the two, each ``b c f h w``.
+
+``block`` counts the blocks of the decoder in the order in which they run, the first is 0.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,8 @@ class Tokenizer:
     """CLIP's byte-pair tokenizer: `start, ids, end`, cut to the context with the end kept, padded with id 0.
 
     `exclamation_is_pad` gives the ids of the published diffusers folder instead, which skips the repair of
-    text and turns every "!" into the padding id. `keep` makes the vocabulary compact: 0 pad, 1 start, 2 end,
+    text and turns every "!" into the padding id. `padded_with_end` fills rows with the id of the end mark, as
+    the published folder of I2VGen-XL has it. `keep` makes the vocabulary compact: 0 pad, 1 start, 2 end,
     3 unknown, then 4 + i for the full id `keep[i]`; words with a part that is not kept are left out and
     reported.
     """
@@ -67,11 +68,13 @@ class Tokenizer:
         *,
         context_length: int = CONTEXT_LENGTH,
         exclamation_is_pad: bool = False,
+        padded_with_end: bool = False,
         keep: Sequence[int] | None = None,
     ) -> None:
         self.full = vocabulary
         self.context_length = context_length
         self.exclamation_is_pad = exclamation_is_pad
+        self.padded_with_end = padded_with_end
         self.keep = None if keep is None else tuple(keep)
         self._compact = None if keep is None else {full: _COMPACT_FIRST + i for i, full in enumerate(keep)}
 
@@ -136,7 +139,8 @@ class Tokenizer:
 
     def __call__(self, prompts: Sequence[str]) -> Tokens:
         """Ids of shape (prompts, context_length), int64, and the words left out of each row."""
-        ids = torch.full((len(prompts), self.context_length), PAD, dtype=torch.int64)
+        pad = self.end if self.padded_with_end else PAD
+        ids = torch.full((len(prompts), self.context_length), pad, dtype=torch.int64)
         dropped, unknown = [], []
         for row, prompt in zip(ids, prompts, strict=True):
             text = self._clean(prompt)

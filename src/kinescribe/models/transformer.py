@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.slices import ROWS, in_slices
 from kinescribe.ops.temporal import pictures
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -72,7 +73,14 @@ class SpatialTransformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c f h w"], tokens: Float[Tensor, "b n d"]
     ) -> Float[Tensor, "b c f h w"]:
-        """Same shape. Text keys and values are made once for all frames, which see the same text."""
+        """Same shape. Frames know nothing of each other here: of a large clip some are worked on at a time."""
+        b, _, _, h, w = x.shape
+        return in_slices(lambda part: self._frames(part, tokens), x, 2, ROWS // (b * h * w))
+
+    def _frames(
+        self, x: Float[Tensor, "b c f h w"], tokens: Float[Tensor, "b n d"]
+    ) -> Float[Tensor, "b c f h w"]:
+        """Text keys and values are made once for all frames, which see the same text."""
         b, _, f, h, w = x.shape
         layer = self.layer
         y = rearrange(self.norm(pictures(x)), "bf c h w -> bf (h w) c")
@@ -99,17 +107,20 @@ class TemporalTransformer(nn.Module):
         self.project_out = zeroed(nn.Linear(inner, channels))
 
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """Same shape."""
-        h, w = x.shape[-2:]
+        """Same shape. Normalised over all frames at once; of a large clip some pixels are worked on at a time."""
+        b, _, f, h, w = x.shape
+        y = rearrange(self.norm(rearrange(x, "b c f h w -> b c f (h w)")), "b c f n -> b f n c")
+        y = in_slices(self._pixels, y, 2, ROWS // (b * f))
+        return x + rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
+
+    def _pixels(self, y: Float[Tensor, "b f n c"]) -> Float[Tensor, "b f n c"]:
         layer = self.layer
-        y = self.norm(rearrange(x, "b c f h w -> b c f (h w)"))
-        y = self.project_in(rearrange(y, "b c f n -> b f n c"))
+        y = self.project_in(y)
         normed = layer.norm1(y)
         y = y + layer.attention1(normed, normed)
         normed = layer.norm2(y)
         y = y + layer.attention2(normed, normed)
-        y = self.project_out(y + layer.feed_forward(layer.norm3(y)))
-        return x + rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
+        return self.project_out(y + layer.feed_forward(layer.norm3(y)))
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

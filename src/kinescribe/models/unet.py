@@ -25,6 +25,8 @@ class UNetConfig:
     ``in_channels`` counts latents and ``concat`` channels together. ``attention_levels`` says for each level,
     finest first, whether its blocks have transformers. ``stem_heads`` counts the heads of the temporal
     transformer behind the first convolution; every other transformer has ``channels // head_dim``.
+    ``row_padding`` counts the zero rows above and below each strided convolution: 2 in ModelScope's
+    Video-to-Video, whose levels of 90 rows have 46, 24 and 13, and 1 in every other published model.
     """
 
     in_channels: int
@@ -38,6 +40,7 @@ class UNetConfig:
     context_dim: int
     groups: int
     dropout: float
+    row_padding: int = 1
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -92,23 +95,28 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """The blocks of one resolution, each fed by a skip, and the way up, if there is one."""
+    """The blocks of one resolution, each fed by a skip, and the way up, if there is one.
+
+    ``first`` is the number that the first of ``blocks`` has among all of the decoder.
+    """
 
     def __init__(
-        self, blocks: list[Block], resample: Upsample | None, skip_filter: SkipFilter | None
+        self, blocks: list[Block], resample: Upsample | None, skip_filter: SkipFilter | None, first: int
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.resample = resample
-        self.skip_filter = skip_filter
+        self.skip_filter, self.first = skip_filter, first
 
     def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
         """``b c f h w`` to the next level's shape; takes from the end of ``skips``."""
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks, self.first):
             skip = skips.pop()
             if self.skip_filter is not None:
-                x, skip = self.skip_filter(x, skip)
-            x = block(channels_last(torch.cat([x, skip], 1)), embedding, tokens)
+                x, skip = self.skip_filter(i, x, skip)
+            x = channels_last(torch.cat([x, skip], 1))
+            del skip  # a third of what a large clip needs here
+            x = block(x, embedding, tokens)
         if self.resample is not None:
             x = self.resample(x, skips[-1].shape[-2:])
         return x
@@ -195,7 +203,7 @@ def encoder(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
             c_in = c
             skips.append(c)
         last = len(levels) == len(config.channels) - 1
-        levels.append(EncoderLevel(blocks, None if last else Downsample(c)))
+        levels.append(EncoderLevel(blocks, None if last else Downsample(c, config.row_padding)))
         skips += [] if last else [c]
     return levels, skips
 
@@ -209,5 +217,6 @@ def decoder(config: UNetConfig, skips: list[int], skip_filter: SkipFilter | None
         for _ in range(config.blocks_per_level + 1):
             blocks.append(Block(config, c_in + skips.pop(), c, attention=attention))
             c_in = c
-        levels.append(DecoderLevel(blocks, Upsample(c) if skips else None, skip_filter))
+        resample = Upsample(c, config.row_padding) if skips else None
+        levels.append(DecoderLevel(blocks, resample, skip_filter, len(levels) * len(blocks)))
     return levels

@@ -1,4 +1,4 @@
-"""Model folders to spoil: copies of the stored fixture, and a home of their own for every test."""
+"""Model folders to spoil: copies of the stored models, and a home of their own for every test."""
 
 import shutil
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+import goldens
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +19,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Callable[[str], Path]:
-    """``copy("modelscope")`` or ``copy("diffusers")``: a folder of that layout that may be spoilt."""
+    """``copy("modelscope")``, ``copy("diffusers")`` or ``copy("i2v")``: a stored folder that may be spoilt."""
 
     def make(layout: str, name: str | None = None) -> Path:
-        return Path(shutil.copytree(FIXTURE / layout, tmp_path / (name or layout)))
+        family = "text_to_video" if layout in ("modelscope", "diffusers") else "image_and_video_to_video"
+        return Path(shutil.copytree(goldens.folder(f"{family}/{layout}"), tmp_path / (name or layout)))
 
     return make

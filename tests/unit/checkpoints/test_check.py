@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from goldens import folder
 from kinescribe.checkpoints.check import FolderReport, check_folder, verify
 from kinescribe.checkpoints.convert import convert
 from kinescribe.errors import WeightsError
 
 Copy = Callable[..., Path]
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURE = folder("text_to_video")
 DIFFUSERS_FILES = {
     "model_index.json",
     "scheduler/scheduler_config.json",
@@ -137,7 +138,14 @@ def test_a_folder_of_another_task_is_wrong_though_its_files_are_there(copy: Copy
     path.write_text(json.dumps(json.loads(path.read_text()) | {"task": "image-to-video"}))
     report = check_folder(folder)
     assert not report.ok
-    assert "'image-to-video'" in report.advice[0]
+    assert report.kind == "image-to-video"
+    told = next(item for item in report.items if item.role == "unet and conditions")
+    assert told.state == "wrong"
+    assert "a text-to-video or video-to-video UNet, not ModelScope Image-to-Video" in told.detail
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task": "image-captioning"}))
+    report = check_folder(folder)
+    assert not report.ok
+    assert "'image-captioning'" in report.advice[0]
 
 
 @pytest.mark.parametrize("what", ["empty", "nowhere", "text.txt", "unet", "parent"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from goldens import folder
 from kinescribe.checkpoints.convert import convert
 from kinescribe.checkpoints.load import load_components
 from kinescribe.checkpoints.native import save_native
@@ -16,7 +17,7 @@ from kinescribe.components import Components
 from kinescribe.errors import NumbersError, OptionError, WeightsError
 
 Copy = Callable[..., Path]
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURE = folder("text_to_video")
 LAYOUTS = ("native", "diffusers", "modelscope")
 PROMPT = ["A panda eating bamboo on a rock."]
 

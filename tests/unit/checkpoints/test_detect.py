@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from goldens import folder
 from kinescribe.checkpoints.convert import convert
 from kinescribe.checkpoints.detect import describe, known_by_name, layout_of
 from kinescribe.errors import KinescribeError, WeightsError
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURE = folder("text_to_video")
 
 
 def test_each_layout_is_recognised(tmp_path: Path) -> None:

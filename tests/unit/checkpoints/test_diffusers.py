@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from goldens import folder
 from kinescribe.checkpoints.diffusers import schedule_config
 from kinescribe.checkpoints.load import load_components
 from kinescribe.errors import WeightsError
 
 Copy = Callable[..., Path]
-FOLDER = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "diffusers"
+FOLDER = folder("text_to_video/diffusers")
 PARTS = {
     "unet": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
     "vae": ("diffusion_pytorch_model", "diffusion_pytorch_model"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from goldens import folder
 from kinescribe.checkpoints.convert import convert
 from kinescribe.checkpoints.load import load_components
 from kinescribe.checkpoints.modelscope import CONFIGURATION
@@ -16,7 +17,7 @@ from kinescribe.components import Components
 from kinescribe.models.text import TextConfig
 
 Copy = Callable[..., Path]
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURE = folder("text_to_video")
 
 
 def configuration(folder: Path) -> dict[str, object]:

@@ -2,14 +2,17 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from goldens import folder
 from kinescribe.catalog import CATALOG, DEFAULT_MODEL
 from kinescribe.checkpoints import hub
 from kinescribe.checkpoints.check import verify
@@ -17,7 +20,7 @@ from kinescribe.checkpoints.hub import pull
 from kinescribe.checkpoints.load import load_components
 from kinescribe.errors import MissingExtraError, OptionError, WeightsError, WriteError
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "diffusers"
+FIXTURE = folder("text_to_video/diffusers")
 
 
 def deliver(_name: str, folder: Path, _patterns: Sequence[str]) -> None:
@@ -71,8 +74,25 @@ def test_either_hub_and_any_published_id_can_be_named() -> None:
         pull(base, "github", True)
 
 
+def test_a_layout_can_be_named_where_one_id_has_two() -> None:
+    xl = "i2vgen-xl"
+    assert "unet/*.fp16.safetensors" in pull(xl, dry_run=True).patterns
+    vgen = pull(xl, "vgen", True)
+    assert (vgen.hub, vgen.id) == ("huggingface", "ali-vilab/i2vgen-xl")
+    assert "models/i2vgen_xl_00854500.pth" in vgen.patterns
+    assert pull(xl, "modelscope", True).id == "iic/I2VGen-XL"
+    assert "i2vgen_xl_00854500.pth" in pull(xl, "modelscope", True).patterns
+    for name in ("modelscope-image-to-video", "modelscope-video-to-video"):
+        assert {"configuration.json", "v2-1_512-ema-pruned.ckpt"} < set(pull(name, dry_run=True).patterns)
+
+
 @pytest.mark.parametrize(
-    ("name", "said"), [(DEFAULT_MODEL, "comes with the package"), ("vgen-t2v", "not published")]
+    ("name", "said"),
+    [
+        (DEFAULT_MODEL, "comes with the package"),
+        ("vgen-t2v", "not published"),
+        ("vgen-sr600", "not published"),
+    ],
 )
 def test_what_cannot_be_pulled_is_said(name: str, said: str) -> None:
     with pytest.raises(OptionError, match=said):
@@ -133,10 +153,12 @@ def test_huggingfaces_client_gets_the_id_the_folder_and_the_patterns(monkeypatch
     client = pytest.importorskip("huggingface_hub")
     asked: list[tuple[str, set[str]]] = []
 
-    def snapshot(name: str, *, local_dir: Path, allow_patterns: list[str]) -> None:
+    def snapshot(name: str, *, revision: str, local_dir: Path, allow_patterns: list[str]) -> None:
+        assert revision == "ab12"
         asked.append((name, set(allow_patterns)))
         deliver(name, local_dir, allow_patterns)
 
+    monkeypatch.setattr(client.HfApi, "model_info", lambda *_: SimpleNamespace(sha="ab12"))
     monkeypatch.setattr(client, "snapshot_download", snapshot)
     monkeypatch.setattr(CATALOG["potat1"].sources[0].__class__, "files", (), raising=False)
     pull("potat1")
@@ -144,20 +166,38 @@ def test_huggingfaces_client_gets_the_id_the_folder_and_the_patterns(monkeypatch
     assert {"model_index.json", "unet/diffusion_pytorch_model.bin"} <= asked[0][1]
 
 
-def _slow(_name: str, folder: Path, _patterns: Sequence[str]) -> None:
-    with (folder / "log").open("a") as stream:
-        stream.write("x")
-    time.sleep(0.3)
-    shutil.copytree(FIXTURE, folder, dirs_exist_ok=True)
+def _pull_in_turn(turn: int) -> tuple[int, str, list[str]]:
+    """Pull as the first of two, who goes on once the second waits, or as the second, who comes while it fetches."""
+    home, told = Path(os.environ["KINESCRIBE_HOME"]), []
+
+    def tell(line: str) -> None:
+        if line.startswith("waiting"):
+            told.append(line)
+            (home / "waits").touch()
+
+    def fetch(name: str, folder: Path, patterns: Sequence[str]) -> None:
+        with (folder / "log").open("a") as stream:
+            stream.write("x")
+        (home / "fetches").touch()
+        _await(home / "waits")
+        deliver(name, folder, patterns)
+
+    if turn == 1:
+        _await(home / "fetches")
+    return os.getpid(), hub.pull("potat1", fetch=fetch, tell=tell).state, told
 
 
-def _pull_slowly(_: int) -> str:
-    return hub.pull("potat1", fetch=_slow).state
+def _await(sign: Path) -> None:
+    end = time.monotonic() + 60
+    while not sign.exists() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
-def test_two_processes_that_pull_at_once_give_one_result(home: Path) -> None:
+def test_two_processes_that_pull_at_once_give_one_result_and_the_second_names_the_first(home: Path) -> None:
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(_pull_slowly, range(2)) == ["fetched", "fetched"]
+        first, second = pool.map(_pull_in_turn, range(2), chunksize=1)
+    assert first[1:] == ("fetched", []) and second[1] == "fetched"
+    assert [line.split(" (since ")[0] for line in second[2]] == [f"waiting for process {first[0]}"]
     assert (home / "models" / "potat1" / "log").read_text() == "x"
     sums = json.loads((home / "models" / "potat1" / "kinescribe-sums.json").read_text())["files"]
     assert "unet/diffusion_pytorch_model.safetensors" in sums

@@ -2,11 +2,11 @@
 
 import json
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 
+from goldens import folder
 from kinescribe.checkpoints.keymap import Aliases, KeyMap, key_map, own_map, text_rows, unet_rows, vae_rows
 from kinescribe.checkpoints.modelscope import TEXT, UNET, VAE
 from kinescribe.checkpoints.read import open_weights
@@ -14,7 +14,7 @@ from kinescribe.checkpoints.source import Config, blank, part
 from kinescribe.models.text import TextConfig
 from kinescribe.models.unet import UNetConfig
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FOLDER = folder("text_to_video/modelscope")
 FULL: dict[str, tuple[Config, int, int, int]] = {  # config, parameters, ModelScope tensors, diffusers tensors
     "unet": (UNET, 1_411_233_860, 1480, 1480),
     "vae": (VAE, 83_653_863, 248, 248),
@@ -130,13 +130,13 @@ def test_levels_and_blocks_may_be_any_number() -> None:
 
 
 def test_stored_fixture_uses_exactly_these_names() -> None:
-    document = json.loads((FIXTURES / "text_to_video" / "modelscope" / "configuration.json").read_text())
+    document = json.loads((FOLDER / "configuration.json").read_text())
     sizes = document["model"]["model_cfg"]
     config = UNetConfig(
         in_channels=4, out_channels=4, width=sizes["unet_dim"], multipliers=(1, 1, 1), blocks_per_level=1,
         attention_levels=(False, True, False), head_dim=8, stem_heads=8, context_dim=32, groups=32, dropout=0.1,
     )  # fmt: skip
-    weights = open_weights([FIXTURES / "text_to_video" / "modelscope" / "text2video_pytorch_model.pth"])
+    weights = open_weights([FOLDER / "text2video_pytorch_model.pth"])
     keymap = key_map(blank(config), unet_rows(config), "modelscope")
     assert weights.shapes == keymap.foreign_shapes
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from goldens import folder
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components
 from kinescribe.checkpoints.modelscope import TEXT, UNET, VAE, unet_config
 from kinescribe.errors import WeightsError
 
 Copy = Callable[..., Path]
-FOLDER = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "modelscope"
+FOLDER = folder("text_to_video/modelscope")
 PUBLISHED = {
     "unet_in_dim": 4, "unet_dim": 320, "unet_y_dim": 768, "unet_context_dim": 1024, "unet_out_dim": 4,
     "unet_dim_mult": [1, 2, 4, 4], "unet_num_heads": 8, "unet_head_dim": 64, "unet_res_blocks": 2,

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from goldens import folder
 from kinescribe.catalog import CATALOG
 from kinescribe.checkpoints.load import load_components
 from kinescribe.checkpoints.native import describe_native, save_native
 from kinescribe.components import Components
 from kinescribe.errors import NumbersError, OptionError, WeightsError
 from kinescribe.models.tokenizer import Tokenizer
+from kinescribe.models.unet import UNet
 
-FOLDER = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FOLDER = folder("text_to_video/modelscope")
 
 
 def save(folder: Path, components: Components, **options: object) -> Path:
@@ -47,7 +49,7 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path, components: Components) ->
 
 
 def test_a_foreign_vocabulary_is_kept_in_the_folder(tmp_path: Path) -> None:
-    components = load_components(FOLDER / "modelscope")
+    components = load_components(FOLDER)
     folder = save(tmp_path / "m", components)
     assert (folder / "tokenizer.json").is_file()
     back = load_components(folder)
@@ -63,6 +65,18 @@ def test_clips_vocabulary_is_not_written_again(tmp_path: Path, components: Compo
         "unet.safetensors",
         "vae.safetensors",
     ]
+
+
+def test_row_padding_is_kept_and_is_one_in_folders_of_before_it(
+    tmp_path: Path, components: Components
+) -> None:
+    components.unet = UNet(replace(components.unet.config, row_padding=2))
+    folder = save(tmp_path / "m", components)
+    assert load_components(folder).unet.config.row_padding == 2
+    document = json.loads((folder / "kinescribe.json").read_text())
+    del document["unet"]["row_padding"]
+    (folder / "kinescribe.json").write_text(json.dumps(document))
+    assert load_components(folder).unet.config.row_padding == 1
 
 
 def test_numbers_can_be_halved(tmp_path: Path, components: Components) -> None:

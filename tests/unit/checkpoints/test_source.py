@@ -3,14 +3,14 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
+from goldens import folder
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.modelscope import UNET
 from kinescribe.checkpoints.source import blank, same_vocabulary
 from kinescribe.models.tokenizer import Tokenizer
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURE = folder("text_to_video")
 
 
 def test_a_blank_network_takes_no_memory_and_draws_no_numbers() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from kinescribe.checkpoints.staging import converted, staged
+from kinescribe.checkpoints.staging import converted, staged, write_tensors
 from kinescribe.errors import NumbersError, OptionError, WriteError
 
 
@@ -85,3 +86,15 @@ def test_converted_tensors_own_their_memory() -> None:
 def test_numbers_that_overflow_are_an_error() -> None:
     with pytest.raises(NumbersError, match="not finite in float16"):
         list(converted([("a", torch.tensor([1e6]))], dtype=torch.float16))
+
+
+def test_a_disk_that_fills_while_tensors_are_written_is_a_write_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(WriteError, match=r"\(No space left on device\)"), staged(tmp_path / "m") as folder:
+        write_tensors(folder / "x.safetensors", [("a", torch.ones(1))], dtype=None)
+    assert names(tmp_path) == []

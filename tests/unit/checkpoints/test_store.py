@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from kinescribe.checkpoints.store import (
     list_models,
     model_folder,
     recorded_sums,
+    remember_licence,
     remove,
     require_intact,
     verify_files,
@@ -138,6 +140,15 @@ def test_a_verdict_cache_that_is_spoilt_or_cannot_be_written_is_no_matter(tmp_pa
     home.rmdir()
     home.write_text("a file where the home should be")
     require_intact(folder)
+
+
+def test_a_licence_is_remembered_by_model_and_wording(home: Path) -> None:
+    spec = CATALOG["potat1"]
+    other = replace(spec, licence="another one")
+    told = [remember_licence(each) for each in (spec, spec, CATALOG["papercut"], other, other, spec)]
+    assert told == [True, False, True, True, False, True]
+    (home / "licences.json").write_text("{{{")
+    assert remember_licence(spec)
 
 
 def test_verdicts_name_what_is_wrong(tmp_path: Path) -> None:

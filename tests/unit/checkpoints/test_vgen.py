@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from goldens import folder
 from kinescribe.checkpoints.load import load_components
 from kinescribe.errors import WeightsError
 
 Copy = Callable[..., Path]
-FOLDER = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "modelscope"
+FOLDER = folder("text_to_video/modelscope")
 
 
 def bare(copy: Copy, name: str) -> Path:

@@ -9,19 +9,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
+import goldens
 from kinescribe.errors import WeightsError
 from kinescribe.models.tokenizer import Tokenizer
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURES = goldens.folder("text_to_video")
 FOLDER = FIXTURES / "diffusers" / "tokenizer"
 START, END = 49406, 49407
 
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, torch.Tensor]:
-    return load_file(FIXTURES / "expected.safetensors")
+    return goldens.expected("text_to_video")
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,14 @@ def test_context_holds_75_words_and_two_marks(clip: Tokenizer, count: int, cut: 
     assert len(tokens.dropped[0]) == cut
 
 
+def test_rows_may_be_filled_with_the_mark_of_the_end(clip: Tokenizer) -> None:
+    filled = Tokenizer(clip.full, padded_with_end=True)
+    (plain,), (row,) = clip(["a boat"]).ids, filled(["a boat"]).ids
+    assert plain.tolist()[:4] == row.tolist()[:4] == [clip.start, *clip.encode("a boat"), clip.end]
+    assert set(plain.tolist()[4:]) == {0}
+    assert set(row.tolist()[4:]) == {clip.end}
+
+
 def test_compact_ids_follow_the_kept_ones() -> None:
     tokenizer = compact("a red blue ball")
     kept = tokenizer.keep
@@ -167,7 +175,7 @@ def test_full_vocabulary_is_built_within_a_second() -> None:
     ("content", "words"),
     [
         (b"\x1f\x8bnot gzip", "fetch it again"),
-        (gzip.compress(b"#version\nth e x\n"), "no merge rule"),
+        (gzip.compress(b"#version\nth e x\n", mtime=0), "no merge rule"),
         (b"\xff\xfe\xff", "fetch it again"),
     ],
 )

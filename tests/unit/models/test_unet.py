@@ -32,18 +32,27 @@ def inputs(b: int = 2, f: int = 3, h: int = 8, w: int = 4) -> tuple[Tensor, Tens
     return x, torch.arange(b) * 300 + 7, Conditioning(tokens=tokens)
 
 
-def test_full_size_has_the_published_parameters() -> None:
+@pytest.mark.parametrize("row_padding", [1, 2])
+def test_full_size_has_the_published_parameters(row_padding: int) -> None:
     with torch.device("meta"):
-        unet = UNet(FULL)
+        unet = UNet(replace(FULL, row_padding=row_padding))
     assert sum(p.numel() for p in unet.parameters()) == 1_411_233_860
     assert len(unet.state_dict()) == 1480
 
 
 @pytest.mark.parametrize(("h", "w"), [(8, 4), (7, 5), (1, 1), (9, 2)])
 @pytest.mark.parametrize("f", [1, 2, 5])
-def test_any_size_and_length_keeps_its_shape(f: int, h: int, w: int) -> None:
+@pytest.mark.parametrize("row_padding", [1, 2])
+def test_any_size_and_length_keeps_its_shape(f: int, h: int, w: int, row_padding: int) -> None:
     x, t, conditioning = inputs(1, f, h, w)
-    assert tiny()(x, t, conditioning).shape == x.shape
+    assert tiny(row_padding=row_padding)(x, t, conditioning).shape == x.shape
+
+
+def test_published_folders_pad_one_row() -> None:
+    assert FULL.row_padding == 1
+    x, t, conditioning = inputs()
+    padded = tiny(row_padding=2)(x, t, conditioning)
+    assert not torch.allclose(padded, tiny()(x, t, conditioning))
 
 
 def test_clips_of_a_batch_do_not_see_each_other() -> None:
@@ -75,11 +84,11 @@ def test_every_seam_changes_the_answer() -> None:
         assert not torch.allclose(unet(x, t, variant), plain)
 
 
-def test_skip_filter_sees_every_skip_of_the_decoder() -> None:
-    seen: list[tuple[int, int]] = []
+def test_skip_filter_sees_every_skip_of_the_decoder_in_order() -> None:
+    seen: list[tuple[int, int, int]] = []
 
-    def note(x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        seen.append((x.shape[1], skip.shape[1]))
+    def note(block: int, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append((block, x.shape[1], skip.shape[1]))
         return x, skip
 
     x, t, conditioning = inputs()
@@ -87,7 +96,7 @@ def test_skip_filter_sees_every_skip_of_the_decoder() -> None:
     plain = UNet(TINY).eval().double()
     plain.load_state_dict(filtered.state_dict())
     torch.testing.assert_close(filtered(x, t, conditioning), plain(x, t, conditioning))
-    assert seen == [(32, 32), (32, 16), (32, 16), (16, 16)]
+    assert seen == [(0, 32, 32), (1, 32, 16), (2, 32, 16), (3, 16, 16)]
 
 
 def test_a_fresh_network_answers_with_its_bias_alone() -> None:

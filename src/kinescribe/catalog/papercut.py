@@ -1,0 +1,68 @@
+"""Papercut's sisters, small enough to lie in the package: one continues a still, one enlarges a clip."""
+
+from kinescribe.catalog.spec import Defaults, ModelSpec, PictureInput, Refinement
+
+_OWN_WORLD = "knows only Papercut's own small paper world; words outside it are named and left out"
+
+ANIMATE = ModelSpec(
+    name="papercut-animate",
+    kind="image-to-video",
+    title="Papercut Animate, small and embedded: 16 frames of 128 x 128 that begin with a still of Papercut",
+    licence="Apache-2.0",
+    defaults=Defaults(
+        frames=16,
+        width=128,
+        height=128,
+        fps=8.0,
+        steps=16,
+        guidance=3.0,
+        sampler="dpmpp_2m",
+        negative_prompt="",
+    ),
+    trained_frames=16,
+    grid=8,
+    noise="own",
+    picture=PictureInput(
+        first_frame=True,
+        takes_text=True,
+        condition_fps=8,
+        crop=None,
+        offset_noise=0.0,
+        sampled_latents=False,
+    ),
+    notes=(_OWN_WORLD, "a condition_fps of 16 shows half of a motion in as many frames"),
+    embedded=True,
+)
+
+REFINE = ModelSpec(
+    name="papercut-refine",
+    kind="video-to-video",
+    title="Papercut Refine, small and embedded: clips of Papercut anew at 256 x 256",
+    licence="Apache-2.0",
+    defaults=Defaults(
+        frames=16,
+        width=256,
+        height=256,
+        fps=8.0,
+        steps=4,
+        guidance=1.0,
+        sampler="dpmpp_2m",
+        negative_prompt="",
+    ),
+    trained_frames=16,
+    grid=8,
+    noise="own",
+    refinement=Refinement(
+        noise_level=29,
+        inversion=None,
+        positive_prompt="",
+        guidance_rescale=0.0,
+        filtered_skips=False,
+        slow_sampler=None,
+        slow_steps=None,
+        sampled_latents=False,
+        consistent_start=True,
+    ),
+    notes=(_OWN_WORLD, "trained for its own strength and less: a higher one gives noise"),
+    embedded=True,
+)
