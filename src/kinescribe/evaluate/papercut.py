@@ -4,9 +4,7 @@ Clips of held-out combinations are generated from their captions and judged from
 truly and judged alike show what the judge itself can see.
 """
 
-import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -19,16 +17,13 @@ import torch
 from jaxtyping import UInt8
 
 from kinescribe.catalog import DEFAULT_MODEL
-from kinescribe.checkpoints.load import load_components
 from kinescribe.components import Components
-from kinescribe.errors import KinescribeError
-from kinescribe.evaluate import motion, report, scores
+from kinescribe.evaluate import command, motion, report, scores
 from kinescribe.evaluate.generate import Making, generate
 from kinescribe.evaluate.prompts import PLAIN_PROMPTS, Asked, clips_of, held_out_prompts
 from kinescribe.evaluate.scores import Judged
 from kinescribe.evaluate.sheets import write_judged
-from kinescribe.pipelines.device import pick_device, pick_dtype
-from kinescribe.world.judge import ASSETS, Judge
+from kinescribe.world.judge import Judge
 from kinescribe.world.render import render
 
 SHOWN = 40
@@ -58,11 +53,8 @@ class Examiner:
         """Clips of the prompts, generated and judged."""
         prompts = [item.prompt for item in asked]
 
-        def tell(done: int) -> None:
-            sys.stderr.write(f"\r{done} of {len(prompts)} clips")
-
+        tell = command.progress(len(prompts))
         clips = generate(self.components, prompts, making or self.making, seed=self.seed, tell=tell)
-        sys.stderr.write("\n")
         return self.judged(asked, clips)
 
     def rendered(self, asked: Sequence[Asked]) -> Judged:
@@ -130,60 +122,24 @@ def _where(part: Judged, chosen: Sequence[bool]) -> Judged:
 
 def main() -> int:
     """Examine as the arguments say; the exit code of the error met, or 0."""
-    arguments = _parser().parse_args()
-    try:
-        device = pick_device(arguments.device)
-        components = load_components(
-            arguments.model, device=device, dtype=pick_dtype(arguments.dtype, device)
-        )
-        making = Making.of(components.spec, batch=arguments.batch)
-        chosen = {name: getattr(arguments, name) for name in ("steps", "guidance", "sampler")}
-        making = dataclasses.replace(
-            making, **{name: value for name, value in chosen.items() if value is not None}
-        )
-        examiner = Examiner(components, Judge.load(arguments.judge, device=device), making, arguments.seed)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        if arguments.grid:
-            rows = try_grid(examiner, min(arguments.count, GRID_COUNT))
-            _write(arguments.out, "grid", rows, report.grid_table(rows))
-        else:
-            figures = examine(examiner, arguments.count, arguments.out)
-            _write(arguments.out, "report", figures, report.as_markdown(figures))
-    except KinescribeError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    return 0
-
-
-def _write(out: Path, name: str, figures: object, page: str) -> None:
-    (out / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (out / f"{name}.md").write_text(page, encoding="utf-8")
-    sys.stdout.write(page)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kinescribe.evaluate.papercut", description="Examine Papercut."
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a catalog name or a folder")
-    parser.add_argument(
-        "--judge", type=Path, default=ASSETS, help="folder of the judge (default: the package's)"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for report.json, report.md and the sheets"
-    )
-    parser.add_argument("--count", type=int, default=500, help="held-out prompts (default 500)")
-    parser.add_argument("--steps", type=int, help="default: the model's")
-    parser.add_argument("--guidance", type=float, help="default: the model's")
-    parser.add_argument("--sampler", help="default: the model's")
-    parser.add_argument("--batch", type=int, default=50, help="clips made at once (default 50)")
-    parser.add_argument("--seed", type=int, default=2024)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto")
+    parser = command.parser("papercut", "Examine Papercut.", model=DEFAULT_MODEL, count=500, batch=50)
     parser.add_argument(
         "--grid", action="store_true", help="compare guidance and steps instead, on up to 128 prompts"
     )
-    return parser
+    arguments = parser.parse_args()
+
+    def work() -> None:
+        components = command.loaded(arguments, arguments.model)
+        making = command.making_of(arguments, components)
+        examiner = Examiner(components, command.judge_of(arguments), making, arguments.seed)
+        if arguments.grid:
+            rows = try_grid(examiner, min(arguments.count, GRID_COUNT))
+            command.write(arguments.out, "grid", rows, report.grid_table(rows))
+        else:
+            figures = examine(examiner, arguments.count, arguments.out)
+            command.write(arguments.out, "report", figures, report.as_markdown(figures))
+
+    return command.exit_code(work)
 
 
 if __name__ == "__main__":

@@ -48,29 +48,35 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
         f"{making['guidance']:g}, seed {making['seed']}; {figures['clips_per_second']:.1f} clips a second. "
         "Per cent right, 95 % interval in brackets.", "",
     ]  # fmt: skip
-    columns = (*scores.ATTRIBUTES, "four")
-    lines += _heading(("clips", *columns))
-    for key, title in ROWS.items():
-        found = figures[key]["shares"]
-        lines.append(f"| {title} | " + " | ".join(_cell(found[name]) for name in columns) + " |")
+    lines += share_rows({title: figures[key]["shares"] for key, title in ROWS.items()})
     lines += [
         "",
-        f"Plain English, everything asked for right: {_cell(figures['plain']['everything_asked'])}",
+        f"Plain English, everything asked for right: {cell(figures['plain']['everything_asked'])}",
         "",
     ]
-    lines += _heading(("two subjects", *figures["pairs"]))
+    lines += heading(("two subjects", *figures["pairs"]))
     for key, title in (("pairs", "generated"), ("true_pairs", "true renders")):
-        lines.append(f"| {title} | " + " | ".join(_cell(share) for share in figures[key].values()) + " |")
-    lines += ["", *_heading(("movement", *figures["movement"]["made"]))]
+        lines.append(f"| {title} | " + " | ".join(cell(share) for share in figures[key].values()) + " |")
+    lines += ["", *heading(("movement", *figures["movement"]["made"]))]
     for kind, row in figures["movement"].items():
         lines.append(f"| {kind} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |")
     return "\n".join([*lines, "", *_faults(figures["held_out"])]) + "\n"
 
 
+def share_rows(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A table of shares, a row for each kind of clips."""
+    columns = (*scores.ATTRIBUTES, "four")
+    rows = (
+        f"| {title} | " + " | ".join(cell(found[name]) for name in columns) + " |"
+        for title, found in parts.items()
+    )
+    return [*heading(("clips", *columns)), *rows]
+
+
 def grid_table(rows: Sequence[Mapping[str, float]]) -> str:
     """The grid in per cent, the best row by "four" last."""
     names = [name for name in rows[0] if name not in ("steps", "guidance")]
-    lines = _heading(("steps", "guidance", *names))
+    lines = heading(("steps", "guidance", *names))
     best = max(rows, key=lambda row: row["four"])
     for row in (*rows, best):
         figures = " | ".join(f"{100 * row[name]:.1f}" for name in names)
@@ -94,11 +100,13 @@ def _faults(part: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _heading(names: Sequence[str]) -> list[str]:
+def heading(names: Sequence[str]) -> list[str]:
+    """The first two lines of a table."""
     return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
 
 
-def _cell(share: Mapping[str, Any]) -> str:
+def cell(share: Mapping[str, Any]) -> str:
+    """A share in per cent with its interval."""
     if not share["total"]:
         return "-"
     return f"{100 * share['share']:.1f} ({100 * share['low']:.1f}-{100 * share['high']:.1f})"

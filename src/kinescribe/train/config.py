@@ -14,11 +14,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from kinescribe.diffusion.schedule import ScheduleConfig
 from kinescribe.errors import DataError
+from kinescribe.models.image_conditions import ImageConditionsConfig
 from kinescribe.models.text import TextConfig
 from kinescribe.models.unet import UNetConfig
 from kinescribe.models.vae import VAEConfig
+from kinescribe.models.vision import VisionConfig
 
 T = TypeVar("T")
+Weighting = Literal["uniform", "min_snr", "clean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +129,12 @@ class NoiseConfig:
     """Which noise levels are trained on, and how they are weighted.
 
     Uniform times u become `shift * u / (1 + (shift - 1) * u)`: a shift above one spends more samples at high
-    noise, where the subject and its motion are decided. `weighting` "min_snr" caps the signal-to-noise ratio at 5.
+    noise, where the subject and its motion are decided. For `weighting` see `losses.clip_weights`.
     The squared error of latent cells that a subject covers counts `foreground` times that of the rest; 1 is off.
     """
 
     shift: float = 1.0
-    weighting: Literal["uniform", "min_snr"] = "uniform"
+    weighting: Weighting = "uniform"
     foreground: float = 1.0
 
     def __post_init__(self) -> None:
@@ -140,28 +143,24 @@ class NoiseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionTraining:
-    """The diffusion stage: text tower and UNet together, on cached latents of a frozen autoencoder.
+class DenoisingTraining:
+    """What the stages that teach a UNet to denoise cached latents have in common; none of them is this alone.
 
-    `text.vocabulary` = 0 stands for the size of the world's own vocabulary. `vae_from` is a folder that gives the
-    frozen autoencoder; `init_from` a native folder with weights to start from (optimizer state begins afresh).
+    `image_share` of the steps train on single frames, `image_batch` of them. `init_from` is a native folder with
+    weights to start from (optimizer state begins afresh).
     """
 
-    stage: Literal["diffusion"]
     run: RunConfig
     optimizer: OptimizerConfig
     cache: CacheConfig
     unet: UNetConfig
-    text: TextConfig
     schedule: ScheduleConfig
-    vae_from: str
     batch: int
     captions: int = 4
     image_share: float = 0.125
     image_batch: int = 1024
     condition_dropout: float = 0.1
     validation_clips: int = 256
-    sheet_prompts: tuple[str, ...] = ()
     sheet_steps: int = 16
     sheet_guidance: float = 3.0
     noise: NoiseConfig = NoiseConfig()
@@ -172,10 +171,81 @@ class DiffusionTraining:
             raise DataError(f"image_share={self.image_share} must lie in [0, 1)")
 
 
-Training = VAETraining | DiffusionTraining
-_STAGES: dict[str, type[VAETraining] | type[DiffusionTraining]] = {
+@dataclass(frozen=True, kw_only=True)
+class DiffusionTraining(DenoisingTraining):
+    """The diffusion stage: text tower and UNet together, on cached latents of a frozen autoencoder.
+
+    `text.vocabulary` = 0 stands for the size of the world's own vocabulary. `vae_from` is a folder that gives the
+    frozen autoencoder.
+    """
+
+    stage: Literal["diffusion"]
+    text: TextConfig
+    vae_from: str
+    sheet_prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnimateTraining(DenoisingTraining):
+    """The animating stage: UNet, conditions and image tower together, for clips that begin with a given still.
+
+    `model_from` is a native folder that gives autoencoder and text tower, both frozen. `late_share` of the clips
+    begin at a later moment of their motion, so that a still may show any, and `slow_share` show half of it in as
+    many frames, which the model is told by twice the frame rate.
+    """
+
+    stage: Literal["animate"]
+    conditions: ImageConditionsConfig
+    vision: VisionConfig
+    model_from: str
+    image_share: float = 0.0
+    late_share: float = 0.5
+    slow_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.image_share != 0:
+            raise DataError(f"image_share={self.image_share}: a still is told whole by its picture; set 0")
+        if self.vision.size != self.cache.size:
+            raise DataError(f"vision.size={self.vision.size} must be cache.size={self.cache.size}")
+        channels = self.conditions.local_channels + self.unet.out_channels
+        if self.unet.in_channels != channels:
+            raise DataError(
+                f"unet.in_channels={self.unet.in_channels} must be {channels}: latents and picture"
+            )
+        for name in ("late_share", "slow_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{name}={getattr(self, name)} must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineTraining(DenoisingTraining):
+    """The refining stage: a UNet that leads the latents of an enlarged clip to those of one drawn larger.
+
+    `model_from` is a native folder that gives the frozen text tower, and the autoencoder that wears `worn_share` of
+    the small clips as it wears generated ones. `vae_from` gives the frozen autoencoder of the larger size.
+    `strength` is the share of noise levels trained on, the cleanest ones, and where refinement starts.
+    """
+
+    stage: Literal["refine"]
+    model_from: str
+    vae_from: str
+    strength: float
+    worn_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.strength <= 1:
+            raise DataError(f"strength={self.strength} must lie in (0, 1]")
+        if not 0 <= self.worn_share <= 1:
+            raise DataError(f"worn_share={self.worn_share} must lie in [0, 1]")
+
+
+Training = VAETraining | DiffusionTraining | AnimateTraining | RefineTraining
+_STAGES: dict[str, type[Training]] = {
     "vae": VAETraining,
     "diffusion": DiffusionTraining,
+    "animate": AnimateTraining,
+    "refine": RefineTraining,
 }
 
 

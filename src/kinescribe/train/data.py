@@ -22,11 +22,13 @@ from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.train.config import CacheConfig
 from kinescribe.world.clip import Clips, sample_clips
 from kinescribe.world.grammar import caption, vocabulary_words
-from kinescribe.world.render import render, render_at, subject_masks
+from kinescribe.world.render import render_at, subject_masks_at
 
 AHEAD = 3
 RENDERED_AT_ONCE = 2048  # the renderer is bound by kernel launches below this
 Make = Callable[[int], dict[str, Tensor]]
+Times = Float[Tensor, "n f"]
+"""When each frame of each clip is drawn, 0 to 1 over a clip's motion."""
 
 
 class Ring:
@@ -137,12 +139,17 @@ def world_tokenizer(context_length: int) -> Tokenizer:
 
 
 def render_clips(
-    clips: Clips, config: CacheConfig, device: torch.device
+    clips: Clips, config: CacheConfig, device: torch.device, times: Times | None = None
 ) -> Iterator[UInt8[Tensor, "n f h w 3"]]:
-    """The clips as frames, a part at a time so that memory holds only a few hundred."""
-    for begin in range(0, len(clips), RENDERED_AT_ONCE):
-        part = clips[begin : begin + RENDERED_AT_ONCE]
-        yield render(part, size=config.size, frames=config.frames, device=device)
+    """The clips as frames, at `times` or evenly spread; a part at a time so that memory holds only a few hundred."""
+    times = evenly(len(clips), config, device) if times is None else times
+    for part in _parts(len(clips)):
+        yield render_at(clips[part], times[part], size=config.size)
+
+
+def evenly(n: int, config: CacheConfig, device: torch.device) -> Times:
+    """The times of `n` clips' frames, spread over the whole of each."""
+    return torch.linspace(0, 1, config.frames, device=device).expand(n, -1)
 
 
 def render_stills(
@@ -160,28 +167,29 @@ def render_stills(
 
 
 def subject_cover(
-    clips: Clips, config: CacheConfig, device: torch.device, *, side: int
+    clips: Clips, config: CacheConfig, device: torch.device, *, side: int, times: Times | None = None
 ) -> Float[Tensor, "n f g g"]:
     """How much of each of `side` by `side` cells of every frame the clips' subjects cover, in [0, 1]."""
+    times = evenly(len(clips), config, device) if times is None else times
     # Half the size costs a quarter, and the mean over a cell hardly sees it.
     size = config.size // 2
-    cover = subject_masks(clips, size=size, frames=config.frames, device=device)
+    cover = subject_masks_at(clips, times, size=size)
     if (clips.second_subject >= 0).any():
-        second = subject_masks(clips, size=size, frames=config.frames, rank=1, device=device)
-        cover = torch.maximum(cover, second)
+        cover = torch.maximum(cover, subject_masks_at(clips, times, size=size, rank=1))
     return F.avg_pool2d(cover, size // side)
 
 
 def figure_masks(
-    clips: Clips, config: CacheConfig, device: torch.device, *, side: int
+    clips: Clips, config: CacheConfig, device: torch.device, *, side: int, times: Times | None = None
 ) -> UInt8[Tensor, "n f g g"]:
     """The cover of `side` by `side` latent cells in 255ths, each the most of itself and its eight neighbours.
 
     Wider than the subjects, because an autoencoder spreads their outlines over the cells beside them.
     """
+    times = evenly(len(clips), config, device) if times is None else times
     parts = [
-        subject_cover(clips[begin : begin + RENDERED_AT_ONCE], config, device, side=side)
-        for begin in range(0, len(clips), RENDERED_AT_ONCE)
+        subject_cover(clips[part], config, device, side=side, times=times[part])
+        for part in _parts(len(clips))
     ]
     widened = F.max_pool2d(torch.cat(parts), 3, stride=1, padding=1)
     return (widened * 255).round().to(torch.uint8)
@@ -190,3 +198,13 @@ def figure_masks(
 def pixels(frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
     """Bytes as numbers in [-1, 1], channels innermost in memory."""
     return rearrange(frames, "n h w c -> n c h w").float() / 127.5 - 1
+
+
+def as_bytes(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
+    """Pictures in [-1, 1], clamped, as bytes with channels last."""
+    return rearrange(((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8), "n c h w -> n h w c")
+
+
+def _parts(n: int) -> Iterator[slice]:
+    """`n` clips, few enough at a time."""
+    return (slice(begin, begin + RENDERED_AT_ONCE) for begin in range(0, n, RENDERED_AT_ONCE))

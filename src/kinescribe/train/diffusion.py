@@ -1,95 +1,47 @@
-"""The diffusion stage: a UNet and its text tower learn to denoise the cached latents of captioned clips."""
+"""The diffusion stages: networks learn to denoise the cached latents of captioned clips, each kind of model its way."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
-from kinescribe.diffusion.denoiser import Branch, denoiser
-from kinescribe.diffusion.noise import Noise
-from kinescribe.diffusion.samplers import plan, sample
 from kinescribe.diffusion.schedule import Schedule
-from kinescribe.models.conditions import Conditioning, join
-from kinescribe.models.text import TextEncoder
-from kinescribe.models.unet import UNet
-from kinescribe.train import report, weights
-from kinescribe.train.compiled import compile_in_place
-from kinescribe.train.config import DiffusionTraining
-from kinescribe.train.data import (
-    Drawing,
-    Drawn,
-    Ring,
-    Scribe,
-    figure_masks,
-    pixels,
-    render_clips,
-    world_tokenizer,
-)
-from kinescribe.train.losses import cell_weights, clip_weights, diffusion_loss, draw_times
+from kinescribe.train import report
+from kinescribe.train.animate import AnimateTask
+from kinescribe.train.compiled import compile_blocks
+from kinescribe.train.config import AnimateTraining, DiffusionTraining, RefineTraining
+from kinescribe.train.data import Drawing, Ring, Scribe
+from kinescribe.train.denoising import Batch, Denoising, as_clips
+from kinescribe.train.losses import cell_weights, clean_share, clip_weights, diffusion_loss, draw_times
 from kinescribe.train.ranks import Ranks
-from kinescribe.train.vae import HELD_OUT_SEED, clip_bytes
+from kinescribe.train.refine import RefineTask
+from kinescribe.train.tasks import Pick, Task, TextToVideoTask
+from kinescribe.train.vae import HELD_OUT_SEED
 
-ENCODED_AT_ONCE = 512
 VALIDATED_AT_ONCE = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """What a step trains on: scaled latents, the words, and whatever else a conditional model is told."""
-
-    latents: Float[Tensor, "b c f h w"]
-    ids: Int[Tensor, "b n"]
-    concat: Float[Tensor, "b k f h w"] | None = None
-    embedding: Float[Tensor, "b e"] | None = None
-    hidden: Float[Tensor, "b s f h w"] | None = None
-
-
-class Denoising(nn.Module):
-    """UNet and text tower as one call, so that their gradients are averaged over processes together."""
-
-    def __init__(self, unet: UNet, text: TextEncoder) -> None:
-        super().__init__()
-        self.unet, self.text = unet, text
-
-    def forward(
-        self, noisy: Float[Tensor, "b c f h w"], t: Int[Tensor, " b"], batch: Batch
-    ) -> Float[Tensor, "b c f h w"]:
-        """The prediction for `noisy`, which is `batch.latents` at the noise levels of steps `t`."""
-        conditioning = Conditioning(
-            tokens=self.text(batch.ids), concat=batch.concat, embedding=batch.embedding, hidden=batch.hidden
-        )
-        # Stills go past the compiled code: a second compilation costs more than it would gain on them.
-        unet = self.unet if noisy.shape[2] > 1 else self.unet.forward
-        return unet(noisy, t, conditioning)
 
 
 class DiffusionStage:
     """Trains `Denoising` on clips of the world against a frozen autoencoder; see `loop.Stage`."""
 
-    def __init__(self, config: DiffusionTraining, ranks: Ranks) -> None:
-        self.ranks = ranks
-        self.tokenizer = world_tokenizer(config.text.context_length)
-        text = dataclasses.replace(config.text, vocabulary=self.tokenizer.vocabulary)
-        self.config = dataclasses.replace(config, text=text)
+    def __init__(self, config: DiffusionTraining | AnimateTraining | RefineTraining, ranks: Ranks) -> None:
+        self.config, self.ranks = config, ranks
         self.samples = config.batch
-        self.vae = weights.read_vae(Path(config.vae_from)).to(ranks.device)
-        self.vae.eval().requires_grad_(False)
+        self.task = _task(config, ranks.device)
         self.schedule = Schedule(config.schedule)
         # On the device, so that a step's levels are looked up without asking the host.
         self.schedule.signal = self.schedule.signal.to(ranks.device)
         self.schedule.noise = self.schedule.noise.to(ranks.device)
-        self.model: nn.Module = self._build().to(ranks.device)
-        self.empty = self.tokenizer([""]).ids.to(ranks.device)
+        torch.manual_seed(config.run.seed)
+        self.model: nn.Module = self.task.networks().to(ranks.device)
+        self.empty = self.task.tokenizer([""]).ids.to(ranks.device)
         drawing = Drawing(
             count=config.cache.chunk,
             captions=config.captions,
-            context_length=text.context_length,
+            context_length=self.task.tokenizer.context_length,
             held_out=False,
         )
         self.scribe = Scribe(drawing, config.run.seed, ranks.rank, config.cache.workers)
@@ -109,25 +61,26 @@ class DiffusionStage:
         return {"loss": loss} | ({"still_loss": loss} if stills else {"clip_loss": loss})
 
     def compile(self) -> None:
-        """Compile the UNet; the text tower is too small to gain."""
-        compile_in_place(cast(Denoising, self.model).unet)
+        """Compile the UNet; the other networks are too small to gain."""
+        compile_blocks(cast(Denoising, self.model).unet)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, Tensor]:
         """The plain error at even noise levels on clips of held-out combinations, with the same noise every time.
 
-        "loss" is the mean over all latent cells, "figure" over those that a subject covers; the rest are "loss" at the
-        lower, middle and upper third of the noise levels.
+        "loss" is the mean over all latent cells, "figure" over those that a subject covers, "clean" that of the clean
+        estimate; the rest are "loss" at the lower, middle and upper third of the noise levels trained on.
         """
         generator = Generator(self.ranks.device).manual_seed(HELD_OUT_SEED + self.ranks.rank)
-        total = self.config.schedule.train_steps
+        total = self.task.levels
         losses, times, figure, cover = [], [], [], []
         for begin in range(0, self.config.validation_clips, VALIDATED_AT_ONCE):
             rows = slice(begin, begin + VALIDATED_AT_ONCE)
-            latents = as_clips(self.test["latents"][rows].float())
-            batch = Batch(latents=latents, ids=self.test["ids"][rows, 0].long())
+            batch = self._test_batch(rows)
+            latents = batch.latents
             t = draw_times(len(latents), total, 1.0, generator)
             eps = torch.randn(latents.shape, generator=generator, device=latents.device)
+            eps = self.task.noise(batch, eps, t, generator)
             with torch.autocast(
                 self.ranks.device.type, torch.bfloat16, enabled=self.ranks.device.type == "cuda"
             ):
@@ -140,6 +93,7 @@ class DiffusionStage:
         error, share = torch.cat(losses), torch.cat(times) / total
         figures = {
             "loss": error.mean(),
+            "clean": (error * clean_share(self.schedule, torch.cat(times))).mean(),
             "figure": torch.stack(figure).sum() / torch.stack(cover).sum().clamp(min=1),
         }
         for third, name in enumerate(("low_noise", "middle_noise", "high_noise")):
@@ -149,60 +103,27 @@ class DiffusionStage:
 
     @torch.no_grad()
     def show(self, model: nn.Module, picture: Path) -> None:
-        """Sample the recipe's prompts with guidance and write them as a sheet, one row a prompt."""
-        prompts = self.config.sheet_prompts
-        if prompts:
-            report.write_samples(self.sample(cast(Denoising, model), prompts), picture)
-
-    @torch.no_grad()
-    def sample(self, model: Denoising, prompts: tuple[str, ...]) -> UInt8[np.ndarray, "b f h w 3"]:
-        """Clips for the prompts as bytes, with DPM-Solver++ and the recipe's steps and guidance."""
-        config, device, n = self.config, self.ranks.device, len(prompts)
-        ids = self.tokenizer(list(prompts)).ids.to(device)
-        positive = Conditioning(tokens=model.text(ids))
-        negative = Conditioning(tokens=model.text(self.empty.expand(n, -1)))
-        conditionings = {"positive": positive, "negative": negative, "both": join(negative, positive)}
-
-        def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
-            times = torch.full((len(x),), int(t), device=device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                return model.unet(x, times, conditionings[branch])
-
-        side = config.cache.size // self.vae.config.factor
-        draws = Noise(range(n), (config.unet.out_channels, config.cache.frames, side, side), device=device)
-        path = plan("dpmpp_2m", Schedule(config.schedule), config.sheet_steps)
-        denoise = denoiser(predict, config.schedule.prediction, guidance=config.sheet_guidance)
-        x = path.start * draws.initial()
-        for step in sample("dpmpp_2m", denoise, x, path, noise=draws.step):
-            x = step.x
-        frames = rearrange(x, "b c f h w -> (b f) c h w") / self.vae.config.scale
-        return clip_bytes(torch.cat([self.vae.decode(part) for part in torch.split(frames, 128)]), n)
+        """Write what the model makes as a sheet, one row a clip."""
+        clips = self.task.shown(cast(Denoising, model), self.test)
+        if clips is not None:
+            report.write_samples(clips, picture)
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        """UNet, text tower, autoencoder, tokenizer and schedule as a native model folder, in fp16."""
-        trained = cast(Denoising, model)
-        weights.write_model(
-            folder, trained.unet, trained.text, self.vae, self.tokenizer, self.config.schedule
-        )
+        """The whole model as a native folder, in fp16."""
+        self.task.export(cast(Denoising, model), folder)
 
     def close(self) -> None:
         """End the workers."""
         self.scribe.close()
-
-    def _build(self) -> Denoising:
-        torch.manual_seed(self.config.run.seed)
-        model = Denoising(UNet(self.config.unet), TextEncoder(self.config.text))
-        if self.config.init_from is not None:
-            weights.read_model(Path(self.config.init_from), model.unet, model.text, self.tokenizer)
-        return model
 
     def _loss(
         self, model: nn.Module, batch: Batch, figures: UInt8[Tensor, "b f h w"] | None, generator: Generator
     ) -> Float[Tensor, ""]:
         noise = self.config.noise
         cells = None if figures is None else cell_weights(figures, noise.foreground)
-        t = draw_times(len(batch.ids), self.config.schedule.train_steps, noise.shift, generator)
+        t = draw_times(len(batch.ids), self.task.levels, noise.shift, generator)
         eps = torch.randn(batch.latents.shape, generator=generator, device=t.device)
+        eps = self.task.noise(batch, eps, t, generator)
         output = model(self.schedule.corrupt(batch.latents, eps, t), t, batch)
         target = self.schedule.target(batch.latents, eps, t)
         return diffusion_loss(output, target, clip_weights(self.schedule, t, noise.weighting), cells)
@@ -215,48 +136,43 @@ class DiffusionStage:
         rows = self.ring.rows(n, generator)
         choice = torch.randint(self.config.captions, (n,), generator=generator, device=device)
         frame = torch.randint(self.config.cache.frames, (n,), generator=generator, device=device)
-        wordless = torch.rand(n, 1, generator=generator, device=device) < self.config.condition_dropout
+        dropped = torch.rand(n, 1, generator=generator, device=device)
 
         def pick(name: str) -> Tensor:
             return self.ring[name][rows, frame][:, None] if stills else self.ring[name][rows]
 
-        ids = torch.where(wordless, self.empty, self.ring["ids"][rows, choice].long())
-        batch = Batch(latents=as_clips(pick("latents").float()), ids=ids)
+        words = self.ring["ids"][rows, choice].long()
+        ids = torch.where(dropped < self.config.condition_dropout, self.empty, words)
+        batch = self._told(pick, ids, dropped[:, 0])
         return batch, pick("figures") if self.config.noise.foreground > 1 else None
 
+    def _test_batch(self, rows: slice) -> Batch:
+        """Held-out clips with their first caption, nothing left out."""
+        ids = self.test["ids"][rows, 0].long()
+        return self._told(lambda name: self.test[name][rows], ids, torch.ones(len(ids), device=ids.device))
+
+    def _told(self, pick: Pick, ids: Tensor, dropped: Float[Tensor, " b"]) -> Batch:
+        latents = as_clips(pick("latents").float())
+        return Batch(latents=latents, ids=ids, **self.task.told(pick, dropped))
+
     def _chunk(self, number: int) -> dict[str, Tensor]:
-        return self._cached(self.scribe.take(number), figures=self.config.noise.foreground > 1)
-
-    def _cached(self, drawn: Drawn, *, figures: bool) -> dict[str, Tensor]:
-        """What is kept of clips: latents `n f h w c`, token ids and, if asked for, figure masks `n f h w`."""
-        cache, device = self.config.cache, self.ranks.device
-        parts = [self._encode(frames) for frames in render_clips(drawn.clips, cache, device)]
-        kept = {"latents": torch.cat(parts), "ids": torch.from_numpy(drawn.ids).to(device)}
-        if figures:
-            side = cache.size // self.vae.config.factor
-            kept["figures"] = figure_masks(drawn.clips, cache, device, side=side)
-        return kept
-
-    @torch.no_grad()
-    def _encode(self, frames: Tensor) -> Float[Tensor, "n f h w c"]:
-        """Scaled mean latents in fp16, channels innermost, of clips in bytes `n f h w 3`."""
-        n, device = len(frames), self.ranks.device
-        parts = []
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            for pictures in torch.split(frames.flatten(0, 1), ENCODED_AT_ONCE):
-                parts.append(self.vae.encode(pixels(pictures)).mean.float() * self.vae.config.scale)
-        return rearrange(torch.cat(parts), "(n f) c h w -> n f h w c", n=n).half()
+        figures = self.config.noise.foreground > 1
+        return self.task.kept(self.scribe.take(number), number, figures=figures)
 
     def _test_clips(self, drawing: Drawing) -> dict[str, Tensor]:
         drawing = dataclasses.replace(drawing, count=self.config.validation_clips, held_out=True)
-        return self._cached(Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0), figures=True)
+        drawn = Scribe(drawing, HELD_OUT_SEED, self.ranks.rank, 0).take(0)
+        return self.task.kept(drawn, HELD_OUT_SEED, figures=True)
+
+
+def _task(config: DiffusionTraining | AnimateTraining | RefineTraining, device: torch.device) -> Task:
+    if isinstance(config, AnimateTraining):
+        return AnimateTask(config, device)
+    if isinstance(config, RefineTraining):
+        return RefineTask(config, device)
+    return TextToVideoTask(config, device)
 
 
 def still_step(step: int, share: float) -> bool:
     """Whether a step trains on stills: `share` of the steps, evenly spread, and the same ones in every process."""
     return int((step + 1) * share) > int(step * share)
-
-
-def as_clips(latents: Float[Tensor, "b f h w c"]) -> Float[Tensor, "b c f h w"]:
-    """A view with the models' axes, channels innermost in memory as they like it."""
-    return rearrange(latents, "b f h w c -> b c f h w")

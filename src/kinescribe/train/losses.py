@@ -1,7 +1,5 @@
 """What is minimised: velocity, noise or clean error of the diffusion model, and the autoencoder's rebuilding error."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
@@ -9,7 +7,7 @@ from torch.nn import functional as F
 
 from kinescribe.diffusion.schedule import Prediction, Schedule
 from kinescribe.models.vae import DiagonalGaussian
-from kinescribe.train.config import VAELossConfig
+from kinescribe.train.config import VAELossConfig, Weighting
 
 LARGEST_SNR = 5.0
 
@@ -25,20 +23,30 @@ def draw_times(n: int, train_steps: int, shift: float, generator: Generator) -> 
     return (u * train_steps).long().clamp_(0, train_steps - 1)
 
 
-def clip_weights(
-    schedule: Schedule, t: Int[Tensor, " b"], weighting: Literal["uniform", "min_snr"]
-) -> Float[Tensor, " b"]:
+def clip_weights(schedule: Schedule, t: Int[Tensor, " b"], weighting: Weighting) -> Float[Tensor, " b"]:
     """The weight of each clip's mean squared error in the unit that the model predicts.
 
-    "min_snr" weighs the clean estimate's error by min(SNR, 5) (Hang et al., 2303.09556); "uniform" leaves the
-    prediction's own error alone, which for velocity is a weight of SNR + 1 on the clean estimate's.
+    "uniform" leaves the prediction's own error alone, which for velocity is a weight of SNR + 1 on the clean
+    estimate's. "min_snr" weighs the clean estimate's error by min(SNR, 5) (Hang et al., 2303.09556), "clean" weighs it
+    alike at all levels, one on average: for training at little noise, where "min_snr" leaves hardly anything.
     """
     if weighting == "uniform":
         return torch.ones_like(t, dtype=torch.float32)
-    signal, noise = schedule.signal[t].float(), schedule.noise[t].float()
-    snr = (signal / noise) ** 2
+    clean = clean_share(schedule, t)
+    if weighting == "clean":
+        return clean / clean.mean()
+    return _snr(schedule, t).clamp(max=LARGEST_SNR) * clean
+
+
+def clean_share(schedule: Schedule, t: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """What a squared error of the prediction at steps `t` is for the clean estimate: so many times as large."""
+    snr = _snr(schedule, t)
     per_unit: dict[Prediction, Tensor] = {"clean": torch.ones_like(snr), "noise": snr, "velocity": snr + 1}
-    return snr.clamp(max=LARGEST_SNR) / per_unit[schedule.config.prediction].clamp(min=1e-4)
+    return 1 / per_unit[schedule.config.prediction].clamp(min=1e-4)
+
+
+def _snr(schedule: Schedule, t: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    return (schedule.signal[t].float() / schedule.noise[t].float()) ** 2
 
 
 def cell_weights(figures: UInt8[Tensor, "b f h w"], foreground: float) -> Float[Tensor, "b f h w"]:

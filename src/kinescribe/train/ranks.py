@@ -1,7 +1,10 @@
 """The processes of one run: alone, or started by torchrun with one process a device."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -9,7 +12,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kinescribe.errors import DataError
+from kinescribe.errors import DataError, KinescribeError
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others; the first one writes a milestone meanwhile, which takes minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,19 @@ class Ranks:
         dist.all_gather(parts, values.to(self.device))
         return torch.stack(parts).cpu()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Turn the loss of another process, ended or silent for `PATIENCE`, into one line."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not _is_loss(error):
+                raise
+            raise KinescribeError(
+                f"process {self.rank} of {self.world} waits for another one in vain ({_reason(error)}): look for "
+                "that one's own error; the same command goes on from the last checkpoint"
+            ) from error
+
     def leave(self) -> None:
         """Part from the other processes; call it once, at the end."""
         if dist.is_initialized():
@@ -74,5 +93,16 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Ranks:
         place = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(place)
     if world > 1:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     return Ranks(rank=rank, world=world, device=place)
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    # gloo raises plain errors, which tell only in words where they come from
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def _reason(error: RuntimeError) -> str:
+    """What the system says, without the place in the library's source."""
+    said = str(error).splitlines()[0]
+    return said.split("] ", 1)[-1].split(". ")[0][:200]

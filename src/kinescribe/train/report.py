@@ -1,12 +1,15 @@
 """What a run shows of itself: the JSON-lines log, the loss curve, and sample sheets."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from kinescribe.checkpoints.extras import too_old
+from kinescribe.errors import KinescribeWarning
 from kinescribe.media.sheet import write_sheet
 
 SHEET_COLUMNS = 8
@@ -51,6 +54,11 @@ def draw_curve(log: Path, picture: Path) -> None:
         ],
     }
     points = {name: np.array(curve, dtype=np.float64) for name, curve in curves.items() if curve}
+    fault = too_old("train", "matplotlib")
+    if fault:
+        warnings.warn(f"{fault}: the curve is drawn plainly", KinescribeWarning, stacklevel=2)
+        _draw(points, picture)
+        return
     try:
         _plot(points, picture)
     except ImportError:

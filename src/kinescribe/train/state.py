@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from kinescribe.checkpoints.staging import staged
+from kinescribe.checkpoints.staging import save_tensors, staged
 from kinescribe.errors import DataError
 
 _TENSORS, _FACTS = "state.safetensors", "state.json"
@@ -46,7 +46,7 @@ def save(folder: Path, facts: Facts, tensors: dict[str, Tensor], *, keep: int) -
     final = folder / f"step-{facts.step:08d}"
     with staged(final, overwrite=True) as draft:
         owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(owned, draft / _TENSORS)
+        save_tensors(draft / _TENSORS, owned)
         record = {**asdict(facts), "sha256": _digest(draft / _TENSORS)}
         (draft / _FACTS).write_text(json.dumps(record), encoding="utf-8")
     for old in [*_found(folder)[keep:], *folder.glob(".step-*")]:

@@ -5,9 +5,7 @@ import math
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
@@ -17,7 +15,7 @@ from kinescribe.models.vae import AutoencoderKL, DiagonalGaussian, VAEConfig
 from kinescribe.train import report, weights
 from kinescribe.train.compiled import compile_in_place
 from kinescribe.train.config import VAETraining
-from kinescribe.train.data import Drawing, Ring, Scribe, pixels, render_stills
+from kinescribe.train.data import Drawing, Ring, Scribe, as_bytes, pixels, render_stills
 from kinescribe.train.losses import rebuilding_losses
 from kinescribe.train.ranks import Ranks
 
@@ -156,13 +154,3 @@ class VAEStage:
 def autoencoder(model: nn.Module) -> AutoencoderKL:
     """The network inside `Autoencoding` or its moving average."""
     return cast(Autoencoding, model).vae
-
-
-def as_bytes(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
-    """Pictures in [-1, 1], clamped, as bytes with channels last."""
-    return rearrange(((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8), "n c h w -> n h w c")
-
-
-def clip_bytes(pictures: Float[Tensor, "n 3 h w"], clips: int) -> UInt8[np.ndarray, "b f h w 3"]:
-    """Decoded frames of several clips as arrays."""
-    return rearrange(as_bytes(pictures), "(b f) h w c -> b f h w c", b=clips).cpu().numpy()

@@ -8,21 +8,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from kinescribe.catalog import CATALOG, DEFAULT_MODEL
+from kinescribe.catalog import ModelSpec
 from kinescribe.checkpoints.load import load_source
 from kinescribe.checkpoints.native import describe_native, save_native
 from kinescribe.checkpoints.staging import staged, write_tensors
 from kinescribe.checkpoints.store import CONFIG_FILE
+from kinescribe.components import Components
 from kinescribe.diffusion.schedule import ScheduleConfig
-from kinescribe.errors import DataError
-from kinescribe.models.text import TextEncoder
+from kinescribe.errors import DataError, WeightsError
 from kinescribe.models.tokenizer import Tokenizer
-from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
 from kinescribe.train.config import build
+from kinescribe.train.denoising import Denoising
 
 VAE_CONFIG_FILE = "vae.json"
 VAE_FILE = "vae.safetensors"
+_TITLES = {"unet": "UNet", "text": "text tower", "conditions": "condition network", "vision": "image tower"}
 
 
 def write_vae(folder: Path, vae: AutoencoderKL, config: VAEConfig) -> None:
@@ -40,12 +41,11 @@ def read_vae(folder: Path) -> AutoencoderKL:
     """
     try:
         if (folder / CONFIG_FILE).is_file():
-            table = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["vae"]
-        else:
-            table = json.loads((folder / VAE_CONFIG_FILE).read_text(encoding="utf-8"))
+            return read_whole(folder).vae
+        table = json.loads((folder / VAE_CONFIG_FILE).read_text(encoding="utf-8"))
         vae = AutoencoderKL(build(VAEConfig, table, "vae."))
         vae.load_state_dict(load_file(folder / VAE_FILE))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, WeightsError) as error:
         raise DataError(
             f"no usable autoencoder in {folder} ({error}): give the export folder of a run of recipes/papercut_vae.toml"
         ) from error
@@ -54,37 +54,46 @@ def read_vae(folder: Path) -> AutoencoderKL:
 
 def write_model(
     folder: Path,
-    unet: UNet,
-    text: TextEncoder,
+    model: Denoising,
     vae: AutoencoderKL,
     tokenizer: Tokenizer,
     schedule: ScheduleConfig,
+    spec: ModelSpec,
 ) -> None:
     """Write a whole model of the procedural world as a native folder, in fp16."""
     save_native(
-        folder, unet=unet, vae=vae, text=text, tokenizer=tokenizer, schedule=schedule, spec=CATALOG[DEFAULT_MODEL],
-        dtype=torch.float16, overwrite=True,
+        folder, unet=model.unet, vae=vae, text=model.text, tokenizer=tokenizer, schedule=schedule,
+        conditions=model.conditions, vision=model.vision, spec=spec, dtype=torch.float16, overwrite=True,
     )  # fmt: skip
 
 
 def write_with_vae(folder: Path, model: Path, vae: AutoencoderKL) -> None:
     """Write the model of the native folder `model` anew, in fp16, with another autoencoder."""
-    whole = load_source(describe_native(model), device=torch.device("cpu"), dtype=None)
+    whole = read_whole(model, dtype=None)
     save_native(
         folder, unet=whole.unet, vae=vae, text=whole.text, tokenizer=whole.tokenizer, schedule=whole.schedule,
-        spec=whole.spec, dtype=torch.float16, overwrite=True,
+        conditions=whole.conditions, vision=whole.vision, spec=whole.spec, dtype=torch.float16, overwrite=True,
     )  # fmt: skip
 
 
-def read_model(folder: Path, unet: UNet, text: TextEncoder, tokenizer: Tokenizer) -> None:
-    """Fill UNet and text tower from a native folder of the same sizes and words; else `DataError`."""
-    found = describe_native(folder)
-    theirs = (found.unet.config, found.text.config, found.tokenizer.keep)
-    ours = (unet.config, text.config, tokenizer.keep)
-    for name, their, our in zip(("UNet", "text tower", "vocabulary"), theirs, ours, strict=True):
-        if their != our:
+def read_whole(folder: Path, dtype: torch.dtype | None = torch.float32) -> Components:
+    """Everything that a native folder holds; raises `WeightsError` for anything wrong with it."""
+    return load_source(describe_native(folder), device=torch.device("cpu"), dtype=dtype)
+
+
+def read_model(folder: Path, model: Denoising, tokenizer: Tokenizer) -> None:
+    """Fill the networks from a native folder of the same sizes and words; else `DataError`."""
+    found = read_whole(folder)
+    words = None if found.tokenizer is None else found.tokenizer.keep
+    if words != tokenizer.keep:
+        raise DataError(f"init_from={folder}: its vocabulary differs from the recipe's ({words})")
+    for part, name in _TITLES.items():
+        ours, theirs = getattr(model, part), getattr(found, part)
+        if ours is None:
+            continue
+        if theirs is None or theirs.config != ours.config:
+            told = "absent" if theirs is None else theirs.config
             raise DataError(
-                f"init_from={folder}: its {name} differs from the recipe's ({their} against {our})"
+                f"init_from={folder}: its {name} differs from the recipe's ({told} against {ours.config})"
             )
-    for name, network in (("unet", unet), ("text", text)):
-        network.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        ours.load_state_dict(theirs.state_dict())

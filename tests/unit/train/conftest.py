@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kinescribe.train.config import DiffusionTraining, VAETraining, build
+from kinescribe.train.config import AnimateTraining, DiffusionTraining, RefineTraining, VAETraining, build
+from kinescribe.train.diffusion import DiffusionStage
 from kinescribe.train.ranks import join
 from kinescribe.train.runs import run
 
@@ -29,6 +30,16 @@ TINY_UNET = {
     "groups": 4,
 }
 TINY_TEXT = {"width": 16, "layers": 1, "heads": 2, "mlp_width": 16}
+TINY_CONDITIONS = {"width": 16, "image_width": 8, "context_dim": 16}
+TINY_VISION = {
+    "width": 8,
+    "layers": 1,
+    "heads": 2,
+    "mlp_width": 8,
+    "patch": 8,
+    "size": 16,
+    "embedding_width": 8,
+}
 TINY_VAE = {"width": 8, "groups": 4, "multipliers": [1, 1, 1, 1]}
 
 
@@ -65,11 +76,37 @@ def make_diffusion(folder: Path, vae: Path, steps: int = 10, **changes: Any) -> 
     return build(DiffusionTraining, table)
 
 
+def make_animate(folder: Path, model: Path, steps: int = 10, **changes: Any) -> AnimateTraining:
+    table = recipe("papercut_animate.toml", folder, steps)
+    table["unet"] |= TINY_UNET
+    table["conditions"] |= TINY_CONDITIONS
+    table["vision"] |= TINY_VISION
+    table |= {"model_from": str(model), "validation_clips": 4, "sheet_steps": 2}
+    table["run"] |= changes
+    return build(AnimateTraining, table)
+
+
+def make_refine(folder: Path, model: Path, vae: Path, steps: int = 10, **changes: Any) -> RefineTraining:
+    table = recipe("papercut_refine.toml", folder, steps)
+    table["unet"] |= TINY_UNET
+    table |= {"model_from": str(model), "vae_from": str(vae), "validation_clips": 4, "sheet_steps": 2}
+    table["run"] |= changes
+    return build(RefineTraining, table)
+
+
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of a tiny trained autoencoder."""
     folder = tmp_path_factory.mktemp("vae")
     run(make_vae(folder, steps=5), join("cpu"))
+    return folder / "export"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, vae_folder: Path) -> Path:
+    """The export of a tiny text-to-video model."""
+    folder = tmp_path_factory.mktemp("model")
+    run(make_diffusion(folder, vae_folder, steps=2), join("cpu"))
     return folder / "export"
 
 
@@ -86,11 +123,24 @@ def tiny_diffusion() -> Callable[..., DiffusionTraining]:
 
 
 @pytest.fixture
+def tiny_animate() -> Callable[..., AnimateTraining]:
+    """`tiny_animate(folder, model_folder, steps=10, **run)`: the animating recipe made tiny."""
+    return make_animate
+
+
+@pytest.fixture
+def tiny_refine() -> Callable[..., RefineTraining]:
+    """`tiny_refine(folder, model_folder, vae_folder, steps=10, **run)`: the refining recipe made tiny."""
+    return make_refine
+
+
+@pytest.fixture
 def tiny_settings() -> Callable[[Path], list[str]]:
-    """`--set` values that make either recipe tiny, for the four tables both or one of them have."""
+    """`--set` values that make any recipe tiny: the tables named, and those that all of them have."""
 
     def settings(folder: Path, *tables: str) -> list[str]:
-        sizes = {"unet": TINY_UNET, "text": TINY_TEXT, "vae": TINY_VAE, "cache": TINY_CACHE}
+        sizes: dict[str, dict[str, Any]] = {"unet": TINY_UNET, "text": TINY_TEXT, "vae": TINY_VAE}
+        sizes |= {"cache": TINY_CACHE, "conditions": TINY_CONDITIONS, "vision": TINY_VISION}
         run = [
             f"run.folder={folder}",
             "run.minutes=none",
@@ -103,3 +153,22 @@ def tiny_settings() -> Callable[[Path], list[str]]:
         return [*run, "run.device=cpu", "batch=2", *changes]
 
     return settings
+
+
+@pytest.fixture
+def die_at() -> Callable[..., None]:
+    """`die_at(config, step)`: run a diffusion stage until `step` and die there; nothing more is written."""
+
+    def run_and_die(config: Any, step: int) -> None:
+        prepare = DiffusionStage.prepare
+
+        def die(self: DiffusionStage, now: int) -> None:
+            if now == step:
+                raise ZeroDivisionError
+            prepare(self, now)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(DiffusionStage, "prepare", die)
+            run(config, join("cpu"))
+
+    return run_and_die

@@ -2,18 +2,46 @@ from pathlib import Path
 
 import pytest
 
+from kinescribe.catalog.papercut import REFINE as CATALOG_ROW
 from kinescribe.errors import DataError
-from kinescribe.train.config import DiffusionTraining, VAETraining, load_config
+from kinescribe.train.config import (
+    AnimateTraining,
+    DiffusionTraining,
+    RefineTraining,
+    VAETraining,
+    load_config,
+)
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 VAE, DIFFUSION = RECIPES / "papercut_vae.toml", RECIPES / "papercut.toml"
 DECODER = RECIPES / "papercut_decoder.toml"
+ANIMATE, REFINE = RECIPES / "papercut_animate.toml", RECIPES / "papercut_refine.toml"
+REFINE_VAE = RECIPES / "papercut_refine_vae.toml"
 
 
 def test_recipes_load() -> None:
     assert isinstance(load_config(VAE), VAETraining)
     assert isinstance(load_config(DIFFUSION), DiffusionTraining)
     assert isinstance(load_config(DECODER), VAETraining)
+    assert isinstance(load_config(ANIMATE), AnimateTraining)
+    assert isinstance(load_config(REFINE), RefineTraining)
+    assert isinstance(load_config(REFINE_VAE), VAETraining)
+
+
+def test_the_larger_autoencoder_starts_from_the_smaller_one_and_feeds_the_refining_recipe() -> None:
+    small, large, refine = load_config(VAE), load_config(REFINE_VAE), load_config(REFINE)
+    assert isinstance(small, VAETraining) and isinstance(large, VAETraining)
+    assert isinstance(refine, RefineTraining)
+    assert small.vae == large.vae and not large.frozen_encoder
+    assert large.cache.size == refine.cache.size == 2 * small.cache.size
+    assert refine.vae_from == f"{large.run.folder}/export"
+    assert large.init_from == refine.model_from
+
+
+def test_a_refining_recipe_starts_where_its_row_of_the_catalog_says() -> None:
+    refine = load_config(REFINE)
+    assert isinstance(refine, RefineTraining) and CATALOG_ROW.refinement is not None
+    assert round(1000 * refine.strength) == CATALOG_ROW.refinement.noise_level + 1
 
 
 def test_the_decoder_recipe_fits_the_autoencoder_of_the_other() -> None:
@@ -54,7 +82,7 @@ def test_settings_change_values_of_every_kind() -> None:
         ("run.steps=1.5", "run.steps must be int, not 1.5"),
         ("run.compiled=1", "run.compiled must be bool, not 1"),
         ("batch=true", "batch must be int, not True"),
-        ("noise.weighting=heavy", "noise.weighting must be one of 'uniform', 'min_snr'"),
+        ("noise.weighting=heavy", "noise.weighting must be one of 'uniform', 'min_snr', 'clean'"),
         ("unet.multipliers=2", "unet.multipliers must be a list"),
         ("unet.multipliers=[1, x]", "unet.multipliers must be a list"),
         ('unet.multipliers=[1, "x"]', "unet.multipliers[1] must be int"),

@@ -60,7 +60,7 @@ def test_loss_falls_on_a_small_world(tmp_path: Path, vae_folder: Path, tiny_diff
 
 
 def test_a_killed_run_taken_up_equals_a_whole_one_bit_for_bit(
-    tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny
+    tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny, die_at: Callable[..., None]
 ) -> None:
     run(tiny_diffusion(tmp_path / "whole", vae_folder, steps=20), join("cpu"))
     config = tiny_diffusion(tmp_path / "parts", vae_folder, steps=20, milestone_steps=10)
@@ -71,20 +71,6 @@ def test_a_killed_run_taken_up_equals_a_whole_one_bit_for_bit(
         for name in ("whole", "parts")
     )
     assert whole == parts
-
-
-def die_at(config: DiffusionTraining, step: int) -> None:
-    """Run until `step` and die there, as a kill would have it: nothing more is written."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-        prepare = DiffusionStage.prepare
-
-        def die(self: DiffusionStage, now: int) -> None:
-            if now == step:
-                raise ZeroDivisionError
-            prepare(self, now)
-
-        patch.setattr(DiffusionStage, "prepare", die)
-        run(config, join("cpu"))
 
 
 def test_the_export_is_a_whole_model_and_a_run_can_start_from_it(

@@ -1,12 +1,16 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import Generator
 
-from kinescribe.diffusion.schedule import Schedule, ScheduleConfig
+from kinescribe.diffusion.denoiser import clean_from
+from kinescribe.diffusion.schedule import Prediction, Schedule, ScheduleConfig
 from kinescribe.models.vae import DiagonalGaussian
 from kinescribe.train.config import VAELossConfig
 from kinescribe.train.losses import (
     cell_weights,
+    clean_share,
     clip_weights,
     diffusion_loss,
     divergence,
@@ -37,6 +41,22 @@ def test_min_snr_weighs_the_clean_error_by_a_capped_snr() -> None:
     snr = (schedule.signal[t] / schedule.noise[t]).square().float()
     torch.testing.assert_close(weights * (snr + 1), snr.clamp(max=5.0))
     assert clip_weights(schedule, t, "uniform").tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "noise", "clean"])
+def test_clean_weighs_the_clean_estimate_alike_at_all_levels(prediction: Prediction) -> None:
+    schedule, t = Schedule(dataclasses.replace(COSINE, prediction=prediction)), torch.tensor([5, 20, 500])
+    clip, eps = torch.randn(2, 3, 1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    noisy, target = schedule.corrupt(clip, eps, t), schedule.target(clip, eps, t)
+    errors = []
+    for i, step in enumerate(t.tolist()):
+        row = slice(i, i + 1)
+        clean = clean_from(target[row] + 0.01, noisy[row], schedule.level(step), prediction)
+        errors.append((clean - clip[row]).square().mean())
+    wanted = torch.stack(errors) / 0.01**2
+    torch.testing.assert_close(clean_share(schedule, t), wanted, rtol=2e-3, atol=0)
+    weights = clip_weights(schedule, t, "clean")
+    torch.testing.assert_close(weights, wanted / wanted.mean(), rtol=2e-3, atol=0)
 
 
 def test_diffusion_loss_is_the_weighted_mean_over_clips() -> None:

@@ -1,8 +1,31 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 
-from kinescribe.errors import DataError
-from kinescribe.train.ranks import join
+from kinescribe.errors import DataError, KinescribeError
+from kinescribe.train import state
+from kinescribe.train.ranks import Ranks, join
+from kinescribe.train.report import read_log
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "papercut_vae.toml"
+# Leaves its number where the test finds it, and waits seconds for the others, not minutes.
+IMPATIENT = """
+import os, sys
+from datetime import timedelta
+from pathlib import Path
+from kinescribe.train import ranks
+ranks.PATIENCE = timedelta(seconds=5)
+Path(os.environ["PIDS"], os.environ["RANK"]).write_text(str(os.getpid()))
+from kinescribe.train.__main__ import main
+sys.exit(main())
+"""
 
 
 def test_a_process_alone_agrees_with_itself() -> None:
@@ -33,3 +56,61 @@ def test_a_process_takes_a_device_that_it_sees(
     ranks = join("auto")
     assert ranks.device == torch.device("cuda", index)
     assert taken == [ranks.device]
+
+
+def test_the_loss_of_another_process_is_one_line_and_other_errors_pass() -> None:
+    pair = Ranks(rank=0, world=2, device=torch.device("cpu"))
+    said = "[/src/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:99. This is typical.\nMore"
+    wanted = r"^process 0 of 2 .*\(Connection closed by peer .*:99\)"
+    with pytest.raises(KinescribeError, match=wanted) as caught, pair.together():
+        raise RuntimeError(said)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+    with pytest.raises(RuntimeError, match="shapes differ"), pair.together():
+        raise RuntimeError("shapes differ")
+    with pytest.raises(RuntimeError, match="pair.cc"), join("cpu").together():
+        raise RuntimeError(said)
+
+
+def launch(folder: Path, changes: list[str], steps: int) -> subprocess.Popen[str]:
+    """Two processes under torchrun, with a checkpoint every fourth step."""
+    (folder / "runner.py").write_text(IMPATIENT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*torchrun, str(folder / "runner.py"), "--config", str(RECIPE)]
+    for change in (*changes, f"run.steps={steps}", "run.milestone_steps=4"):
+        arguments += ["--set", change]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PIDS": str(folder)}
+    return subprocess.Popen(
+        arguments, env=environment, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("blow", "victim", "limit"), [("SIGKILL", 0, 30), ("SIGKILL", 1, 30), ("SIGSTOP", 1, 90)]
+)
+def test_a_process_that_dies_or_hangs_ends_the_job_and_the_run_goes_on_from_its_checkpoint(
+    tmp_path: Path, tiny_settings: Callable[..., list[str]], blow: str, victim: int, limit: float
+) -> None:
+    run = tmp_path / "run"
+    changes = tiny_settings(run, "vae")
+    job = launch(tmp_path, changes, steps=1_000_000)
+    try:
+        waiting = time.monotonic() + 120
+        while not list(run.glob("checkpoints/step-*")) and time.monotonic() < waiting and job.poll() is None:
+            time.sleep(0.05)
+        struck = time.monotonic()
+        os.kill(int((tmp_path / str(victim)).read_text()), getattr(signal, blow))
+        said = job.communicate(timeout=limit)[1]
+    finally:
+        job.terminate()
+    assert job.returncode != 0 and time.monotonic() - struck < limit
+    assert f"rank      : {victim}" in said  # torchrun names the one that failed, and ends the other
+    assert blow == "SIGKILL" or "error: process 0 of 2 waits for another one in vain" in said
+    found = state.newest(run / "checkpoints", lambda message: pytest.fail(message))
+    assert found is not None and found.facts.step > 0
+    if blow == "SIGKILL":
+        again = launch(tmp_path, changes, steps=found.facts.step + 2)
+        assert again.wait(timeout=120) == 0
+        lines = read_log(run / "log.jsonl")
+        assert [line["step"] for line in lines if line["kind"] == "resume"] == [found.facts.step]
+        assert lines[-1]["step"] == found.facts.step + 2

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kinescribe.errors import KinescribeWarning
+from kinescribe.train import report
 from kinescribe.train.report import Log, draw_curve, read_log, write_samples
 
 
@@ -50,3 +52,14 @@ def test_a_sheet_shows_a_row_of_frames_for_each_clip(tmp_path: Path) -> None:
     write_samples(clips, tmp_path / "sheet.png")
     width, height = Image.open(tmp_path / "sheet.png").size
     assert (width, height) == (8 * 10, 3 * 10)
+
+
+def test_a_plotting_package_that_is_too_old_is_left_aside_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled_log(tmp_path / "log.jsonl")
+    monkeypatch.setattr("kinescribe.checkpoints.extras.version", lambda _: "3.8.4")
+    monkeypatch.setattr(report, "_plot", lambda *_: pytest.fail("the old package was used"))
+    with pytest.warns(KinescribeWarning, match=r"matplotlib 3\.8\.4 is installed and 3\.9 or newer needed"):
+        draw_curve(log, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").is_file()

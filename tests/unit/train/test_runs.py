@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kinescribe.errors import DataError
+from kinescribe.errors import DataError, WriteError
+from kinescribe.train import state
 from kinescribe.train.report import read_log
 from kinescribe.train.runs import train
 
@@ -17,6 +18,14 @@ WITHOUT_THE_REST = """
 import sys
 for name in ("pydantic", "av", "cyclopts", "ftfy", "rich", "matplotlib"):
     sys.modules[name] = None
+from kinescribe.train.__main__ import main
+sys.exit(main())
+"""
+# A file may not grow beyond a number of bytes, which is how a full disk looks to the one who writes.
+ON_A_FULL_DISK = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 from kinescribe.train.__main__ import main
 sys.exit(main())
 """
@@ -60,6 +69,34 @@ def test_a_recipe_of_the_past_is_left_beside_the_run(tmp_path: Path, tiny_settin
     assert json.loads((tmp_path / "config.json").read_text())["vae"]["width"] == 8
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of a file")
+@pytest.mark.parametrize("full", ["checkpoint", "log"])
+def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays_good(
+    tmp_path: Path, tiny_settings: Tiny, full: str
+) -> None:
+    run = tmp_path / "run"
+    changes = [*tiny_settings(run, "vae"), "run.keep_checkpoints=1"]
+    train(RECIPES / "papercut_vae.toml", changes)
+    before = sorted(path for path in run.rglob("*") if path.is_file() and path.suffix == ".safetensors")
+    sums = [path.read_bytes() for path in before]
+    grown = (
+        run / "log.jsonl" if full == "log" else run / "checkpoints" / "step-00000004" / "state.safetensors"
+    )
+    limit = grown.stat().st_size - (0 if full == "log" else 1)
+    longer = [*changes, "run.steps=8"]
+    command = (sys.executable, "-c", ON_A_FULL_DISK, str(limit))
+    ended = run_module(*command, config="papercut_vae.toml", changes=longer)
+    assert ended.returncode == WriteError.exit_code, ended.stderr
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    assert "(File too large)" in ended.stderr and "free space" in ended.stderr
+    assert not [path for path in run.rglob(".*")]
+    found = state.newest(run / "checkpoints", lambda message: pytest.fail(message))
+    assert found is not None and found.facts.step == 4
+    if full == "log":
+        assert [path.read_bytes() for path in before] == sums
+    assert train(RECIPES / "papercut_vae.toml", longer).step == 8
+
+
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path, vae_folder: Path, tiny_settings: Tiny) -> None:
     changes = [
@@ -75,4 +112,22 @@ def test_two_processes_train_together(tmp_path: Path, vae_folder: Path, tiny_set
     lines = read_log(tmp_path / "log.jsonl")
     assert lines[0]["world"] == 2
     assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 20]
+    assert (tmp_path / "export" / "kinescribe.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["animate", "refine"])
+def test_two_processes_train_the_other_stages_together(
+    tmp_path: Path, vae_folder: Path, model_folder: Path, tiny_settings: Tiny, stage: str
+) -> None:
+    tables = ("unet", "conditions", "vision") if stage == "animate" else ("unet",)
+    changes = [*tiny_settings(tmp_path, *tables), f"model_from={model_folder}"]
+    changes += [f"vae_from={vae_folder}"] if stage == "refine" else []
+    changes += ["validation_clips=4", "sheet_steps=2"]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    ended = run_module(*torchrun, "-m", "kinescribe.train", config=f"papercut_{stage}.toml", changes=changes)
+    assert ended.returncode == 0, ended.stderr
+    lines = read_log(tmp_path / "log.jsonl")
+    assert lines[0]["world"] == 2
+    assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 16]
     assert (tmp_path / "export" / "kinescribe.json").is_file()
