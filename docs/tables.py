@@ -4,17 +4,18 @@ Run by `make docs`; a test compares the pages with what this file would write.
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import kinescribe.errors
 from kinescribe.catalog import CATALOG, ModelSpec
-from kinescribe.options import TextToVideo
+from kinescribe.options import ImageToVideo, Request, TextToVideo, VideoToVideo
 from kinescribe.world.clip import CAMERAS, COLOURS, MOTIONS, SCENES, SIZES, SUBJECTS, TIMES
 
 DOCS = Path(__file__).parent
-PAGES = ("generate.md", "models.md")
+PAGES = ("generate.md", "animate.md", "refine.md", "models.md")
 
 
 def write() -> None:
@@ -34,7 +35,21 @@ def filled(page: str) -> str:
 
 
 def options() -> str:
-    """Every field of a request, as a flag and as a keyword."""
+    """Every field of a request for a clip from text, as a flag and as a keyword."""
+    return _fields(TextToVideo, ("prompt",))
+
+
+def picture_options() -> str:
+    """What a clip from a picture may be asked beside that."""
+    return _fields(ImageToVideo, TextToVideo.model_fields)
+
+
+def clip_options() -> str:
+    """What a clip that is made anew may be asked beside that."""
+    return _fields(VideoToVideo, TextToVideo.model_fields)
+
+
+def _fields(kind: type[Request], elsewhere: Collection[str]) -> str:
     rows = [
         (
             f"`--{name.replace('_', '-')}`",
@@ -43,8 +58,8 @@ def options() -> str:
             _range(field),
             field.description,
         )
-        for name, field in TextToVideo.model_fields.items()
-        if name != "prompt"
+        for name, field in kind.model_fields.items()
+        if name not in elsewhere
     ]
     return _table(("flag", "keyword", "values", "range", "what it does"), rows)
 
@@ -78,11 +93,19 @@ def papercut() -> str:
     return _table(("what", "known"), [(kind, ", ".join(words)) for kind, words in kinds.items()])
 
 
-TABLES = {"options": options, "models": models, "errors": errors, "papercut": papercut}
+TABLES = {
+    "options": options,
+    "picture_options": picture_options,
+    "clip_options": clip_options,
+    "models": models,
+    "errors": errors,
+    "papercut": papercut,
+}
 
 
 def _values(annotation: Any) -> str:
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType]
+    either = (annotation,) if get_origin(annotation) is Literal else get_args(annotation) or (annotation,)
+    kinds = [kind for kind in either if kind is not NoneType]
     if isinstance(kinds[0], type):
         return {"str": "text", "int": "whole number", "float": "number", "bool": "yes or no"}[
             kinds[0].__name__

@@ -10,17 +10,34 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kinescribe.media.video import Video as Video
+    from kinescribe.options import ImageToVideo as ImageToVideo
     from kinescribe.options import TextToVideo as TextToVideo
+    from kinescribe.options import VideoToVideo as VideoToVideo
+    from kinescribe.pipelines.image_to_video import ImageToVideoPipeline as ImageToVideoPipeline
     from kinescribe.pipelines.load import load as load
     from kinescribe.pipelines.text_to_video import TextToVideoPipeline as TextToVideoPipeline
+    from kinescribe.pipelines.video_to_video import VideoToVideoPipeline as VideoToVideoPipeline
 
 _HOMES = {
+    "ImageToVideo": "kinescribe.options",
+    "ImageToVideoPipeline": "kinescribe.pipelines.image_to_video",
     "TextToVideo": "kinescribe.options",
     "TextToVideoPipeline": "kinescribe.pipelines.text_to_video",
     "Video": "kinescribe.media.video",
+    "VideoToVideo": "kinescribe.options",
+    "VideoToVideoPipeline": "kinescribe.pipelines.video_to_video",
     "load": "kinescribe.pipelines.load",
 }
-__all__ = ["TextToVideo", "TextToVideoPipeline", "Video", "load"]  # noqa: F822 - resolved by __getattr__
+__all__ = [  # noqa: F822 - resolved by __getattr__
+    "ImageToVideo",
+    "ImageToVideoPipeline",
+    "TextToVideo",
+    "TextToVideoPipeline",
+    "Video",
+    "VideoToVideo",
+    "VideoToVideoPipeline",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

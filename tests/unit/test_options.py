@@ -1,6 +1,7 @@
 """Requests: every bad value is refused with its name, its value and what to do."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinescribe.errors import OptionError
-from kinescribe.options import TextToVideo, text_to_video
+from kinescribe.options import (
+    ImageToVideo,
+    Request,
+    TextToVideo,
+    VideoToVideo,
+    image_to_video,
+    text_to_video,
+    video_to_video,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +107,49 @@ def test_a_request_survives_json(prompt: str, seed: int | None, frames: int | No
 def test_requests_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         text_to_video(prompt="a").steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("build", "field", "value", "said"),
+    [
+        (image_to_video, "condition_fps", 0, "condition_fps=0"),
+        (image_to_video, "condition_fps", 8.5, "condition_fps=8.5"),
+        (image_to_video, "fit", "squeeze", "fit='squeeze'"),
+        (image_to_video, "frames", 0, "frames=0"),
+        (image_to_video, "strength", 0.5, "unknown option 'strength'"),
+        (video_to_video, "strength", 0, "strength=0"),
+        (video_to_video, "strength", 1.01, "strength=1.01"),
+        (video_to_video, "strength", math.nan, "strength=NaN"),
+        (video_to_video, "window", 0, "window=0"),
+        (video_to_video, "overlap", -1, "overlap=-1"),
+        (video_to_video, "frames", 8, "unknown option 'frames'"),
+        (video_to_video, "height", 50, "use 48 or 56"),
+    ],
+)
+def test_bad_values_of_the_other_tasks_are_one_line_too(
+    build: Callable[..., object], field: str, value: object, said: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        build(**{field: value})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_shares_half_of_itself_at_most() -> None:
+    assert video_to_video(window=9, overlap=4).overlap == 4
+    with pytest.raises(OptionError, match="^overlap=5: a window of 9 frames shares at most 4: use"):
+        video_to_video(window=9, overlap=5)
+
+
+def test_a_picture_and_a_clip_need_no_prompt_but_it_is_text() -> None:
+    assert image_to_video().prompt == video_to_video().prompt == ""
+    for build in (image_to_video, video_to_video):
+        with pytest.raises(TypeError, match="NoneType"):
+            build(prompt=None)
+
+
+def test_tasks_share_their_fields() -> None:
+    shared = set(Request.model_fields)
+    for task in (TextToVideo, ImageToVideo, VideoToVideo):
+        assert shared < set(task.model_fields)
+        assert not shared & set(vars(task).get("__annotations__", {}))

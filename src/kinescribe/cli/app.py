@@ -18,16 +18,20 @@ from kinescribe.cli.terminal import Terminal, tolerate_any_encoding
 from kinescribe.errors import Cancelled, KinescribeError, MemoryLimitError
 from kinescribe.pipelines.memory import is_out_of_memory
 
-HELP = """Kinescribe makes short videos from text.
+HELP = """Kinescribe makes short videos from text, pictures and clips.
 
     kinescribe generate "a red balloon over the sea" -o clip.mp4
+    kinescribe animate boat.png "the boat rocks on the waves"
+    kinescribe refine clip.mp4
 
 Every command also takes -q (results and errors only) and --debug (tracebacks, warnings of libraries).
 """
 COMMANDS = {
     "generate": ("generate:generate", "Make clips from text."),
+    "animate": ("animate:animate", "Make a clip from a picture."),
+    "refine": ("refine:refine", "Make a clip anew: larger, in more detail, or in other words."),
     "inspect": ("inspect:inspect", "Show what a clip is and how it was made."),
-    "remake": ("inspect:remake", "Make a clip again from its own recipe, as it was or with changes."),
+    "remake": ("remake:remake", "Make a clip again from its own recipe, as it was or with changes."),
     "models": ("models:models", "List, check, convert, verify, fetch and remove models."),
     "doctor": ("doctor:doctor", "Check this machine and installation, with a fix for each fault."),
     "train": ("train:train", "Train a model from a configuration file."),

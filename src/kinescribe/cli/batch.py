@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kinescribe.cli.source import Source
 from kinescribe.errors import KinescribeError, OptionError
 from kinescribe.media.output import EXTENSIONS
-from kinescribe.options import TextToVideo, text_to_video
+from kinescribe.options import ImageToVideo, TextToVideo, VideoToVideo, text_to_video
 
 DEFAULT_NAME = "clip.mp4"
 DRAWN_SEEDS = 2**32  # seeds nobody chose stay short enough to type
@@ -20,12 +21,17 @@ SLUG_LENGTH = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One clip to make: what to call it in messages, its request or why there is none, and where it goes."""
+    """One clip to make: what to call it in messages, its request or why there is none, and where it goes.
+
+    `source` is what is put in; `second` is what a second model is asked to make of the clip.
+    """
 
     label: str
-    request: TextToVideo | None
+    request: TextToVideo | ImageToVideo | VideoToVideo | None
     error: KinescribeError | None
     target: str
+    source: Source | None = None
+    second: VideoToVideo | None = None
 
 
 def read_prompts(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | OptionError]]:
@@ -108,11 +114,17 @@ def from_prompts(
     ]
 
 
-def words_or_prompts(arguments: Sequence[str]) -> list[str]:
-    """Prompts of the command line: words without quotes are one prompt; if any holds a space, each is a prompt."""
-    if len(arguments) > 1 and not any(" " in argument.strip() for argument in arguments):
-        return [" ".join(arguments)]
-    return list(arguments)
+def alike(items: Sequence[Item]) -> int:
+    """How many of the first items can be one list for a pipeline: they differ in prompt, and the seed counts up."""
+    first = items[0].request
+    for index, item in enumerate(items):
+        if first is None or item.request is None or first.seed is None:
+            return 1
+        if item.request != first.model_copy(
+            update={"prompt": item.request.prompt, "seed": first.seed + index}
+        ):
+            return index
+    return len(items)
 
 
 def finished(folder: Path) -> dict[str, Path]:

@@ -183,9 +183,13 @@ def check_models() -> Iterator[Finding]:
 
 def check_extras() -> Iterator[Finding]:
     """Optional packages."""
+    from kinescribe.checkpoints.extras import too_old
+
     for extra, package in EXTRAS.items():
         try:
-            yield Finding(f"extra {extra}", "pass", f"{package} {version(package)}")
+            fault, have = too_old(extra, package), version(package)
+            fix = f"pip install --upgrade 'kinescribe[{extra}]'" if fault else ""
+            yield Finding(f"extra {extra}", "warn" if fault else "pass", fault or f"{package} {have}", fix)
         except PackageNotFoundError:
             yield Finding(
                 f"extra {extra}", "pass", "not installed", f"optional: pip install 'kinescribe[{extra}]'"

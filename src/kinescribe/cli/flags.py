@@ -1,15 +1,19 @@
-"""The flags of a request, derived from `TextToVideo`: names, types, ranges and help are written only there."""
+"""The flags of a request, derived from its class: names, types, ranges and help are written only there."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Optional, TypeVar
 
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 from pydantic.fields import FieldInfo
 
-from kinescribe.errors import OptionError, PromptWarning
-from kinescribe.options import TextToVideo
+from kinescribe.catalog import Kind
+from kinescribe.cli.engine import Engine, default_model
+from kinescribe.cli.prompts import Judge, judge, policy_from
+from kinescribe.cli.report import Saving
+from kinescribe.errors import OptionError
+from kinescribe.options import Request, VideoToVideo
 
 Flag = Parameter(negative=(), show_default=False)
 
@@ -18,13 +22,13 @@ Output = Annotated[
     Parameter(
         name=["--output", "-o"],
         help="Where the clip goes: .mp4, .webm, .gif or .webp, or folder/ for PNG frames. An existing file needs "
-        "--overwrite. Without -o: clip.mp4, or the next free of clip-1.mp4, clip-2.mp4 ... Several clips go to "
-        "NAME-1, NAME-2 ..., or as mp4 into folder/.",
+        "--overwrite. Without -o a free name is taken: clip.mp4, or one after the file that is put in. Several "
+        "clips go to NAME-1, NAME-2 ..., or as mp4 into folder/.",
     ),
 ]
-ModelName = Annotated[
-    str, Parameter(help="A name from `kinescribe models list`, or the path of a model folder.")
-]
+MODEL = Parameter(help="A name from `kinescribe models list`, or the path of a model folder.")
+ModelName = Annotated[str, MODEL]
+OwnModel = Annotated[str | None, MODEL]
 Size = Annotated[str | None, Parameter(help="Width and height at once, such as 256x128.")]
 Device = Annotated[str, Parameter(help="auto, cuda, cuda:1, mps or cpu.")]
 DType = Annotated[str, Parameter(name="--dtype", help="auto, float16, bfloat16 or float32.")]
@@ -43,6 +47,15 @@ WithoutPolicy = Annotated[
     bool, Flag, Parameter(name="--no-policy", help="Check no prompt against a list of refused words.")
 ]
 
+Refine = Annotated[
+    bool,
+    Flag,
+    Parameter(help="Refine the clip with a second model; each --refine-... flag asks for that too."),
+]
+RefineModel = Annotated[
+    str | None, Parameter(help="The second model; see kinescribe models list for video-to-video.")
+]
+RefineSize = Annotated[str | None, Parameter(help="Its width and height, such as 1280x720.")]
 StrictPrompt = Annotated[
     bool,
     Flag,
@@ -52,30 +65,111 @@ StrictPrompt = Annotated[
 ]
 
 TOO_LONG_TO_SHOW = 10**9
+BEFORE_SECOND = "refine_"
+SECOND = Group("Second stage", sort_key=1)
 
+Stages = tuple[dict[str, Any], dict[str, Any]]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def request_flags(*, leave_out: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Give a command that ends in `**fields` one flag for each field of `TextToVideo`.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """What every command that makes clips takes beside the request: where, what else, under which rules."""
 
-    `fields` then holds what the user typed, and nothing else.
+    output: Output = None
+    size: Size = None
+    device: Device = "auto"
+    dtype: DType = "auto"
+    sheet: Sheet = False
+    overwrite: Overwrite = False
+    as_json: AsJson = False
+    without_metadata: WithoutMetadata = False
+    policy_file: PolicyFile = None
+    without_policy: WithoutPolicy = False
+    strict_prompt: StrictPrompt = False
+
+    def saving(self) -> Saving:
+        """How the clips are saved and reported."""
+        return Saving(
+            overwrite=self.overwrite,
+            metadata=not self.without_metadata,
+            sheet=self.sheet,
+            as_json=self.as_json,
+        )
+
+    def engine(self, model: str, task: Kind, model_hash: str | None = None) -> Engine:
+        """A model for a task on the device asked for."""
+        return Engine(model=model, task=task, model_hash=model_hash, device=self.device, dtype=self.dtype)
+
+    def judge(self, *engines: Engine | None) -> Judge:
+        """What is asked of a prompt that these models are to read."""
+        policy = None if self.without_policy else policy_from(self.policy_file)
+        return judge(policy, *engines, strict=self.strict_prompt)
+
+
+@Parameter(name="*", group=SECOND)
+@dataclass(frozen=True, kw_only=True)
+class Refining:
+    """A second stage after the first: with which model, at which size."""
+
+    refine: Refine = False
+    refine_model: RefineModel = None
+    refine_size: RefineSize = None
+
+    def engine(self, making: Making, second: dict[str, Any]) -> Engine | None:
+        """The second model; None if no second stage is asked for, by `second` neither, its fields as typed."""
+        if not (self.refine or self.refine_model or self.refine_size or second):
+            return None
+        model = self.refine_model or default_model("video-to-video", "--refine-model")
+        return making.engine(model, "video-to-video")
+
+
+USUAL, UNREFINED = Making(), Refining()
+
+
+def request_flags(
+    *kinds: type[Request], leave_out: Collection[str] = (), before: str = "", group: Group | None = None
+) -> Callable[[Command], Command]:
+    """Give a command that ends in `**fields` one flag for each field of the classes of requests.
+
+    `fields` then holds what the user typed, and nothing else; `before` begins the names of flags and fields.
     """
+    derived = {
+        name: inspect.Parameter(
+            before + name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(field, group)
+        )
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if name not in leave_out
+    }
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        derived = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(field)
-            )
-            for name, field in TextToVideo.model_fields.items()
-            if name not in leave_out
-        ]
-        command.__signature__ = signature.replace(parameters=[*own, *derived])  # type: ignore[attr-defined]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *derived.values()]
+        )
         return command
 
     return decorate
+
+
+def second_flags(command: Command) -> Command:
+    """Give a command a flag for each field of a second stage that it does not share with the first."""
+    shared = ("prompt", "fps", "width", "height", "seed")
+    return request_flags(VideoToVideo, leave_out=shared, before=BEFORE_SECOND, group=SECOND)(command)
+
+
+def two_stages(fields: dict[str, Any], size: str | None, second_size: str | None) -> Stages:
+    """What was typed for the first stage and for the second, by the names of their requests' fields."""
+    first = {name: value for name, value in fields.items() if not name.startswith(BEFORE_SECOND)}
+    second = {
+        name.removeprefix(BEFORE_SECOND): value
+        for name, value in fields.items()
+        if name.startswith(BEFORE_SECOND)
+    }
+    return with_size(first, size), with_size(second, second_size)
 
 
 def whole_number(_type: object, tokens: Sequence[Token]) -> int:
@@ -86,10 +180,10 @@ def whole_number(_type: object, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value!r} is no whole number") from None
 
 
-def _annotation(field: FieldInfo) -> Any:
-    help_text = (field.description or "") + _range(field)
+def _annotation(field: FieldInfo, group: Group | None) -> Any:
+    told = Parameter(help=(field.description or "") + _range(field), group=group)
     whole = Parameter(converter=whole_number) if field.annotation == int | None else Parameter()
-    return Annotated[Optional[field.annotation], Flag, Parameter(help=help_text), whole]  # noqa: UP045 - a value, no type
+    return Annotated[Optional[field.annotation], Flag, told, whole]  # noqa: UP045 - a value, no type
 
 
 def _range(field: FieldInfo) -> str:
@@ -100,11 +194,6 @@ def _range(field: FieldInfo) -> str:
         return ""
     low = f"above {limits['gt']}" if "gt" in limits else f"{limits.get('ge')}"
     return f" [{low} to {limits['le']}]"
-
-
-def refuse_doubtful_prompts() -> None:
-    """Make each warning about a prompt an error, until the command ends."""
-    warnings.simplefilter("error", PromptWarning)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """`kinescribe generate`: clips from prompts on the command line or in a file."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,11 +9,13 @@ from cyclopts import Parameter
 
 from kinescribe.catalog import DEFAULT_MODEL
 from kinescribe.cli import flags
-from kinescribe.cli.batch import Item, from_file, from_prompts, words_or_prompts
-from kinescribe.cli.make import Engine, Saving, check_requests, make_all, make_one, require_prompts
+from kinescribe.cli.batch import Item, from_file, from_prompts
+from kinescribe.cli.make import make_all, make_one
+from kinescribe.cli.prompts import Judge, require_prompts, words_or_prompts
 from kinescribe.cli.terminal import Speaker
-from kinescribe.errors import OptionError, PolicyError
-from kinescribe.pipelines.safety import SHIPPED_WORDS, Policy, word_list_policy
+from kinescribe.cli.work import check, second_after
+from kinescribe.errors import KinescribeError, OptionError
+from kinescribe.options import TextToVideo
 
 Prompts = Annotated[
     str,
@@ -35,66 +38,58 @@ PromptFile = Annotated[
 ]
 
 
-@flags.request_flags(leave_out=("prompt",))
+@flags.second_flags
+@flags.request_flags(TextToVideo, leave_out=("prompt",))
 def generate(
     *prompt: Prompts,
-    output: flags.Output = None,
     model: flags.ModelName = DEFAULT_MODEL,
-    size: flags.Size = None,
     count: Count = 1,
     prompt_file: PromptFile = None,
-    device: flags.Device = "auto",
-    dtype: flags.DType = "auto",
-    sheet: flags.Sheet = False,
-    overwrite: flags.Overwrite = False,
-    as_json: flags.AsJson = False,
-    without_metadata: flags.WithoutMetadata = False,
-    policy_file: flags.PolicyFile = None,
-    without_policy: flags.WithoutPolicy = False,
-    strict_prompt: flags.StrictPrompt = False,
+    making: flags.Making = flags.USUAL,
+    refining: flags.Refining = flags.UNREFINED,
     terminal: Speaker,
     **fields: Any,
 ) -> None:
     """Make clips from text."""
-    if strict_prompt:
-        flags.refuse_doubtful_prompts()
-    common = flags.with_size(fields, size)
-    saving = Saving(overwrite=overwrite, metadata=not without_metadata, sheet=sheet, as_json=as_json)
-    engine = Engine(model=model, device=device, dtype=dtype)
-    policy = None if without_policy else policy_from(policy_file)
+    common, again = flags.two_stages(fields, making.size, refining.refine_size)
+    engine, second = making.engine(model, "text-to-video"), refining.engine(making, again)
+    judge = making.judge(engine, second)
+    saving = making.saving()
     if count < 1:
         raise OptionError(f"--count {count}: expected 1 or more")
     if prompt_file is not None:
         if prompt:
             raise OptionError("a prompt beside --prompts: put it into the file, or leave --prompts out")
-        items = [_judged(item, policy) for item in from_file(prompt_file, common, count, output)]
-        make_all(items, engine, saving, terminal, resume=Path(items[0].target).parent)
+        items = _refined(from_file(prompt_file, common, count, making.output), again, second is not None)
+        items = [_judged(item, judge) for item in items]
+        make_all(items, engine, saving, terminal, resume=Path(items[0].target).parent, second=second)
         return
     texts = words_or_prompts(prompt)
     if not common.get("unconditional"):
         require_prompts(texts)
-    items = from_prompts(texts or [""], common, count, output, overwrite=overwrite)
+    items = from_prompts(texts or [""], common, count, making.output, overwrite=making.overwrite)
+    items = _refined(items, again, second is not None)
     for item in items:
-        if policy is not None and item.request is not None:
-            policy(item.request.prompt)
+        assert item.request is not None
+        judge(item.request.prompt)
     if len(items) == 1:
-        make_one(items[0], engine, saving, terminal)
+        make_one(items[0], engine, saving, terminal, second=second)
         return
-    check_requests([item.request for item in items if item.request], model)
-    make_all(items, engine, saving, terminal, resume=None)
+    for item in items:
+        check(item, engine, second)
+    make_all(items, engine, saving, terminal, resume=None, second=second)
 
 
-def policy_from(words: str | None) -> Policy:
-    """The usage policy of a file of refused words; None: the shipped one."""
-    return word_list_policy(words or SHIPPED_WORDS)
+def _refined(items: Sequence[Item], fields: dict[str, Any], wanted: bool) -> list[Item]:
+    """The items, with a second stage of these fields if one is wanted."""
+    return [replace(item, second=second_after(item.request, fields)) if wanted else item for item in items]
 
 
-def _judged(item: Item, policy: Policy | None) -> Item:
-    """The item; if the usage policy refuses its prompt, with that error in the place of the request."""
-    if policy is None or item.request is None:
-        return item
+def _judged(item: Item, judge: Judge) -> Item:
+    """The item; if its prompt may not pass, with that error in the place of the request."""
     try:
-        policy(item.request.prompt)
-    except PolicyError as error:
+        if item.request is not None:
+            judge(item.request.prompt)
+    except KinescribeError as error:
         return replace(item, request=None, error=error)
     return item

@@ -2,126 +2,122 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from kinescribe.catalog import ModelSpec, find_spec
-from kinescribe.cli.batch import Item, finished
-from kinescribe.cli.progress import display, watch
+from kinescribe.catalog import Kind
+from kinescribe.cli.batch import Item, alike, finished
+from kinescribe.cli.engine import Engine, Pipeline
+from kinescribe.cli.progress import Display, display, watch
+from kinescribe.cli.prompts import strictly
+from kinescribe.cli.report import Saving, say_done, say_failed, write
 from kinescribe.cli.terminal import Terminal
-from kinescribe.errors import BatchError, KinescribeError, MemoryLimitError, OptionError, PromptWarning
+from kinescribe.cli.work import check, events, figures, hash_before, picture_note, spoken
+from kinescribe.errors import BatchError, KinescribeError, MemoryLimitError
 from kinescribe.media.output import check_output, free_name
 from kinescribe.media.video import Video
-from kinescribe.options import TextToVideo
-from kinescribe.pipelines.memory import REMEDIES, is_out_of_memory
+from kinescribe.pipelines.memory import is_out_of_memory, release
 
-
-@runtime_checkable
-class Pipeline(Protocol):
-    """What is needed of a loaded model; `kinescribe.load` gives one."""
-
-    spec: ModelSpec
-    components: Any
-
-    def stream(self, prompt: TextToVideo) -> Iterator[Any]:
-        """Steps, then the video."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Saving:
-    """How clips are saved and reported."""
-
-    overwrite: bool
-    metadata: bool
-    sheet: bool
-    as_json: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """Which model runs, and where."""
-
-    model: str
-    device: str
-    dtype: str
-
-    def load(self, terminal: Terminal) -> Pipeline:
-        """Load the model; torch is imported here and not before."""
-        with display(terminal) as shown:
-            shown.stage(f"loading {self.model}")
-            from kinescribe.pipelines.load import load
-
-            pipeline = load(self.model, device=self.device, dtype=self.dtype)
-        spec, components = pipeline.spec, pipeline.components
-        dtype = str(components.dtype).removeprefix("torch.")
-        terminal.note(
-            f"{spec.name} on {components.device} in {dtype}; licence of its weights: {spec.licence}"
-        )
-        if not spec.embedded and spec.notes:
-            terminal.note(f"known of {spec.name}: {'; '.join(spec.notes)}")
-        return pipeline
-
-
-def check_requests(requests: Sequence[TextToVideo], model: str) -> None:
-    """Check sizes against the model's grid before anything is loaded, where the catalogue knows the model."""
-    spec = find_spec(model)
-    if spec is not None:
-        from kinescribe.pipelines.settings import resolve
-
-        for request in requests:
-            resolve(request, spec)
+TOGETHER = 4
+"""Clips made at once on a GPU; a processor is no faster with several, and finishes the first one later."""
+READING: dict[Kind, str] = {
+    "text-to-video": "reading the prompt",
+    "image-to-video": "reading the picture",
+    "video-to-video": "reading the clip",
+}
 
 
 def make_one(
-    item: Item, engine: Engine, saving: Saving, terminal: Terminal, *, expected_hash: str | None = None
+    item: Item, engine: Engine, saving: Saving, terminal: Terminal, *, second: Engine | None = None
 ) -> None:
     """Make a single clip; every error ends the command with its own exit code.
 
-    A model whose weights have another hash than `expected_hash` gets a warning: the frames will differ.
+    With a second stage, the first model is freed before the second is loaded.
     """
-    assert item.request is not None
-    check_requests([item.request], engine.model)
+    item = spoken(item, engine.spec)
+    check(item, engine, second)
     check_output(item.target, saving.overwrite)
-    pipeline = engine.load(terminal)
-    if expected_hash is not None and pipeline.components.model_hash != expected_hash:
-        terminal.note(
-            f"warning: the clip was made with other weights of {engine.model}: the frames will differ"
-        )
-    _make(item.request, item.target, pipeline, saving, terminal)
+    for each in filter(None, (engine, second)):
+        each.require_here()
+    with display(terminal) as shown:
+        pipeline = engine.load(terminal, shown)
+    note = picture_note(item, pipeline.spec)
+    if note:
+        terminal.note(note)
+    started = time.monotonic()
+    first: list[Video] = []
+    with display(terminal) as shown, _kept(first, item, saving, terminal):
+        with strictly():
+            load_second = partial(_loaded, second, terminal, shown)
+            steps = events(item, pipeline, load_second, keeping_first=False, made=first.append)
+            video = watch(steps, shown, READING[engine.task])
+        shown.stage("writing")
+        facts = write(video, item.target, saving, source=item.source)
+    if second is not None or engine.task == "video-to-video":  # of a picture the last line says as much
+        what = item.source.facts.name if item.source is not None and second is None else "refining"
+        for line in video.notes:
+            terminal.note(f"{what}: {line}")
+    facts |= figures(item, pipeline.spec, video)
+    say_done(facts, time.monotonic() - started, saving, terminal)
+
+
+@contextmanager
+def _kept(first: list[Video], item: Item, saving: Saving, terminal: Terminal) -> Iterator[None]:
+    """If a second stage fails, the clip of the first one is saved under a name of its own."""
+    try:
+        yield
+    except Exception:
+        target = Path(item.target)
+        name = free_name(target.with_name(f"{target.stem}-unrefined{target.suffix}"))
+        with suppress(KinescribeError):  # what went wrong before says more
+            for video in first:
+                path = video.save(name, metadata=saving.metadata)
+                terminal.complain(f"the clip of the first stage is kept: {path}")
+        raise
+
+
+def _loaded(second: Engine | None, terminal: Terminal, shown: Display) -> Pipeline:
+    assert second is not None
+    pipeline = second.load(terminal, shown)
+    shown.stage("reading the clip")
+    return pipeline
 
 
 def make_all(
-    items: Sequence[Item], engine: Engine, saving: Saving, terminal: Terminal, *, resume: Path | None
+    items: Sequence[Item],
+    engine: Engine,
+    saving: Saving,
+    terminal: Terminal,
+    *,
+    resume: Path | None,
+    second: Engine | None = None,
 ) -> None:
     """Make many clips: a failure is reported and the rest goes on; BatchError at the end if any failed.
 
-    With `resume`, a clip whose recipe is found in that folder is passed over, and a taken name gets a number.
+    With `resume`, a clip whose recipe is found in that folder is passed over, and a taken name gets a number. With
+    a second stage both models stay loaded.
     """
     wanted = [item for item in items if item.request is not None]
-    failed = [_report_failure(item, item.error, saving, terminal) for item in items if item.error is not None]
+    failed = [say_failed(item, item.error, saving, terminal) for item in items if item.error is not None]
     skipped = 0
     if wanted:
         check_output(wanted[0].target, overwrite=saving.overwrite or resume is not None)
-        pipeline = engine.load(terminal)
-        done = finished(resume) if resume is not None and not saving.overwrite else {}
-        for item in wanted:
-            assert item.request is not None
-            there = done.get(_hash(item.request, pipeline)) if done else None
-            if there is not None:
-                skipped += 1
-                terminal.note(f"{item.label}: done before, {there.name}")
-                continue
-            try:
-                target = _target(item, saving, resume)
-                check_output(target, saving.overwrite)
-                _make(item.request, target, pipeline, saving, terminal, label=item.label)
-            except KeyboardInterrupt:
-                if resume is not None:
-                    terminal.complain(f"stopped at {item.label}: the same command goes on from there")
-                raise
-            except Exception as error:  # noqa: BLE001 - a night's work must not end with one line
-                failed.append(_report_failure(item, error, saving, terminal))
+        with display(terminal) as shown:
+            pipeline = engine.load(terminal, shown)
+            refiner = None if second is None else second.load(terminal, shown)
+        run = _Run(pipeline, refiner, saving, terminal, resume)
+        new = run.new(wanted)
+        skipped = len(wanted) - len(new)
+        try:
+            run.make(new)
+        except KeyboardInterrupt:
+            if resume is not None:
+                terminal.complain(f"stopped at {run.at}: the same command goes on from there")
+            raise
+        failed += run.failed
     made = len(items) - len(failed) - skipped
     summary = f"{made} made, {skipped} done before, {len(failed)} failed"
     if failed:
@@ -129,91 +125,97 @@ def make_all(
     terminal.note(summary)
 
 
-def _hash(request: TextToVideo, pipeline: Pipeline) -> str:
-    from kinescribe.media.recipe import recipe_hash
-    from kinescribe.pipelines.settings import resolve
+@dataclass
+class _Run:
+    """Many clips of one model. What fails together is tried again in halves, so that a fault costs one clip.
 
-    try:
-        return recipe_hash(resolve(request, pipeline.spec).request(), pipeline.components.model_hash)
-    except KinescribeError:
-        return ""  # a request this model cannot do: reported when its turn comes
+    `together` clips are made at once; `at` is the label of the clip in work.
+    """
 
+    pipeline: Pipeline
+    second: Pipeline | None
+    saving: Saving
+    terminal: Terminal
+    resume: Path | None
+    failed: list[str] = field(default_factory=list)
+    together: int = field(init=False)
+    at: str = ""
 
-def _target(item: Item, saving: Saving, resume: Path | None) -> str:
-    if resume is None or saving.overwrite:
-        return item.target
-    return str(free_name(Path(item.target)))
+    def __post_init__(self) -> None:
+        alone = self.second is not None or str(self.pipeline.components.device).startswith("cpu")
+        self.together = 1 if alone else TOGETHER
 
+    def new(self, wanted: list[Item]) -> list[Item]:
+        """The items whose clips are not in the folder of `resume` yet; a line for each of the others."""
+        done = finished(self.resume) if self.resume is not None and not self.saving.overwrite else {}
+        new = []
+        for item in wanted:
+            there = done.get(hash_before(item, self.pipeline, lambda: self.second)) if done else None
+            if there is None:
+                new.append(item)
+            else:
+                self.terminal.note(f"{item.label}: done before, {there.name}")
+        return new
 
-def _make(
-    request: TextToVideo,
-    target: str,
-    pipeline: Pipeline,
-    saving: Saving,
-    terminal: Terminal,
-    *,
-    label: str = "",
-) -> None:
-    started = time.monotonic()
-    with display(terminal, label) as shown:
+    def make(self, items: Sequence[Item]) -> None:
+        """Make and save each; a failure is reported and the rest goes on."""
+        while items:
+            count = alike(items[: self.together])
+            self._batch(items[:count])
+            items = items[count:]
+
+    def _batch(self, items: Sequence[Item]) -> None:
+        started = time.monotonic()
         try:
-            video = watch(pipeline.stream(request), shown)
-        except PromptWarning as warning:  # made an error by --strict-prompt
-            raise OptionError(f"{warning} (--strict-prompt)") from None
-        shown.stage("writing")
-        path = video.save(target, overwrite=saving.overwrite, metadata=saving.metadata)
-    facts = _facts(video, path, time.monotonic() - started)
-    if saving.sheet:
-        facts["sheet"] = str(_sheet(video, path, saving))
-    if saving.as_json:
-        terminal.data(facts)
-        return
-    size = f"{facts['width']}x{facts['height']}"
-    terminal.result(f"{path}  {size}, {facts['frames']} frames, seed {facts['seed']}, {facts['seconds']} s")
+            videos = self._videos(items)
+        except Exception as error:  # noqa: BLE001 - a night's work must not end with one line
+            if len(items) == 1:
+                self._fail(items[0], error)
+                return
+            memory = isinstance(error, MemoryLimitError) or is_out_of_memory(error)
+        else:
+            share = (time.monotonic() - started) / len(items)
+            for item, video in zip(items, videos, strict=True):
+                self._save(item, video, share)
+            return
+        half = len(items) // 2
+        if not memory:
+            self._batch(items[:half])
+            self._batch(items[half:])
+            return
+        release()  # here, where the error no longer holds what was computed
+        self.together = half
+        self.terminal.note(f"memory ran out for {len(items)} clips at once: going on with {half}")
+        self.make(items)
 
+    def _videos(self, items: Sequence[Item]) -> list[Video]:
+        self.at = items[0].label
+        for item in items:
+            check_output(self._target(item), self.saving.overwrite)
+        label = self.at + (f" and {len(items) - 1} more" if len(items) > 1 else "")
+        with display(self.terminal, label) as shown, strictly():
+            if len(items) == 1:
+                steps = events(items[0], self.pipeline, lambda: self.second, keeping_first=True)
+                return [watch(steps, shown)]
+            requests = [item.request for item in items if item.request is not None]
+            shared: dict[str, Any] = requests[0].model_dump(exclude_none=True, exclude={"prompt"})
+            return watch(self.pipeline.stream([request.prompt for request in requests], **shared), shown)
 
-def _sheet(video: Video, path: Path, saving: Saving) -> Path:
-    from kinescribe.media.sheet import write_sheet
+    def _save(self, item: Item, video: Video, seconds: float) -> None:
+        self.at, started = item.label, time.monotonic()
+        try:
+            facts = write(video, self._target(item), self.saving, source=None)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._fail(item, error)
+            return
+        for line in video.notes:
+            self.terminal.note(f"{item.label}: {line}")
+        say_done(facts, seconds + time.monotonic() - started, self.saving, self.terminal)
 
-    name = path.with_name(f"{path.name}-sheet.png") if path.is_dir() else path.with_suffix(".png")
-    name = name if saving.overwrite else free_name(name)
-    if saving.metadata:
-        return video.sheet(name, overwrite=saving.overwrite)
-    return write_sheet(video.frames, name, columns=8, overwrite=saving.overwrite)
+    def _fail(self, item: Item, error: Exception) -> None:
+        self.failed.append(say_failed(item, error, self.saving, self.terminal))
 
-
-def _facts(video: Video, path: Path, seconds: float) -> dict[str, Any]:
-    from kinescribe.media.recipe import Recipe
-
-    recipe = Recipe.model_validate(video.recipe)
-    return {
-        "path": str(path),
-        "width": video.size[0],
-        "height": video.size[1],
-        "frames": len(video.frames),
-        "fps": video.fps,
-        "seed": recipe.request.seed,
-        "seconds": round(seconds, 2),
-        "prompt": recipe.request.prompt,
-        "model": recipe.model,
-        "recipe": recipe.hash(),
-    }
-
-
-def _report_failure(item: Item, error: Exception, saving: Saving, terminal: Terminal) -> str:
-    code = error.exit_code if isinstance(error, KinescribeError) else 1
-    if is_out_of_memory(error):
-        error, code = MemoryLimitError("out of memory: " + REMEDIES["denoising"]), MemoryLimitError.exit_code
-    text = str(error) if isinstance(error, KinescribeError) else f"{type(error).__name__}: {error}"
-    if saving.as_json:
-        terminal.data({"item": item.label, "error": text, "exit_code": code})
-    terminal.complain(f"error: {item.label}: {text}")
-    return item.label
-
-
-def require_prompts(prompts: Sequence[str]) -> None:
-    """OptionError that shows how it is done, if there is no prompt."""
-    if not prompts:
-        raise OptionError(
-            'no prompt: say what the clip shows, as in kinescribe generate "a red ball rolls over the beach"'
-        )
+    def _target(self, item: Item) -> str:
+        if self.resume is None or self.saving.overwrite:
+            return item.target
+        return str(free_name(Path(item.target)))

@@ -40,6 +40,7 @@ def list_(*, as_json: flags.AsJson = False, terminal: Speaker) -> None:
     rows = [
         {
             "name": model.name,
+            "kind": model.spec.kind if model.spec else "unknown",
             "here": model.path is not None,
             "bytes": model.bytes,
             "licence": model.spec.licence if model.spec else "unknown",
@@ -50,10 +51,11 @@ def list_(*, as_json: flags.AsJson = False, terminal: Speaker) -> None:
     if as_json:
         terminal.data(rows)
         return
-    width = max(len(str(row["name"])) for row in rows)
+    width, wide = (max(len(str(row[key])) for row in rows) for key in ("name", "kind"))
     for row in rows:
         here, size = "here" if row["here"] else "-", in_words(int(str(row["bytes"])))
-        terminal.result(f"{row['name']:<{width}}  {here:<4}  {size:>8}  {row['title']}")
+        kind = f"{row['kind']:<{wide}}"
+        terminal.result(f"{row['name']:<{width}}  {kind}  {here:<4}  {size:>8}  {row['title']}")
 
 
 @models.command
@@ -67,23 +69,27 @@ def show(name: Name, *, as_json: flags.AsJson = False, terminal: Speaker) -> Non
     if as_json:
         terminal.data(facts)
         return
+    width = max(map(len, facts))
     for key, value in facts.items():
         for line in value if isinstance(value, list) else [value]:
-            terminal.result(f"{key:<15} {line}")
+            terminal.result(f"{key:<{width}} {line}")
 
 
 def _facts(spec: ModelSpec) -> dict[str, Any]:
     from dataclasses import asdict
 
-    defaults = {name.replace("_", " "): value for name, value in asdict(spec.defaults).items()}
+    special = spec.picture or spec.refinement
+    tables = (asdict(spec.defaults), asdict(special) if special else {})
+    facts = {name.replace("_", " "): value for table in tables for name, value in table.items()}
     return {
         "name": spec.name,
         "title": spec.title,
         "kind": spec.kind,
         "licence": spec.licence,
-        **defaults,
+        **{name: value for name, value in facts.items() if value is not None},
         "trained frames": spec.trained_frames,
         "size grid": spec.grid,
+        **({"row remainder": spec.row_remainder} if spec.row_remainder else {}),
         "sources": [f"{s.hub}:{s.id} ({s.layout}, {s.bytes / 1e9:.1f} GB)" for s in spec.sources] or ["none"],
         "notes": list(spec.notes),
     }
@@ -103,7 +109,8 @@ def check(
     if as_json:
         terminal.data({**asdict(report), "path": str(report.path), "ok": report.ok})
     else:
-        terminal.result(f"layout  {report.layout or 'none'}, model {report.model}")
+        kind = f", {report.kind}" if report.kind else ""
+        terminal.result(f"layout  {report.layout or 'none'}{kind}, model {report.model}")
         for item in report.items:
             size = in_words(item.bytes) if item.bytes else ""
             terminal.result(
@@ -145,7 +152,8 @@ def pull(
     name: Name,
     *,
     source: Annotated[
-        str | None, Parameter(help="huggingface, modelscope, or a published id; the first one if unset.")
+        str | None,
+        Parameter(help="huggingface, modelscope, a published id or a layout; the first one if unset."),
     ] = None,
     dry_run: Annotated[bool, flags.Flag, Parameter(help="Only say what would be fetched.")] = False,
     as_json: flags.AsJson = False,

@@ -21,6 +21,7 @@ from kinescribe.cli.terminal import Terminal, visible
 from kinescribe.media.video import Video
 
 PLAIN_LINES = 4
+USUAL = "denoising"
 
 
 @runtime_checkable
@@ -30,8 +31,8 @@ class Display(Protocol):
     def stage(self, name: str) -> None:
         """A stage of unknown length begins."""
 
-    def step(self, index: int, total: int) -> None:
-        """Step `index` (from 1) of `total` is done."""
+    def step(self, index: int, total: int, stage: str) -> None:
+        """Step `index` (from 1) of `total` of a stage is done."""
 
 
 @contextmanager
@@ -52,14 +53,14 @@ def display(terminal: Terminal, title: str = "") -> Iterator[Display]:
         yield Bar(bars, visible(title))
 
 
-def watch(events: Iterable[Any], shown: Display) -> Video:
-    """Run a generation to its end, showing each step; the video back."""
-    shown.stage("reading the prompt")
+def watch(events: Iterable[Any], shown: Display, begin: str = "reading the prompt") -> Any:
+    """Run a generation to its end, showing each step; the video back, or the list of them."""
+    shown.stage(begin)
     for event in events:
-        if isinstance(event, Video):
+        if isinstance(event, Video | list):
             return event
-        shown.step(event.index, event.total)
-        if event.index == event.total:
+        shown.step(event.index, event.total, event.stage)
+        if event.index == event.total and "inverting" not in event.stage:
             shown.stage("decoding frames")
     raise RuntimeError("the pipeline ended without a video")
 
@@ -76,13 +77,12 @@ class Lines:
         self._clock.start()
         self._terminal.note(f"{self._title}{name}")
 
-    def step(self, index: int, total: int) -> None:
-        """Say where the work stands, at most `PLAIN_LINES` times."""
-        left = self._clock.tick(total - index)
+    def step(self, index: int, total: int, stage: str) -> None:
+        """Say where the work stands, at most `PLAIN_LINES` times a stage."""
+        left = self._clock.tick(index, total)
         if index * PLAIN_LINES // total > (index - 1) * PLAIN_LINES // total:
-            self._terminal.note(
-                f"{self._title}step {index} of {total}, {self._clock.speed}, {left:.0f} s left"
-            )
+            where = f"{self._title}{stage}: " if stage != USUAL else self._title
+            self._terminal.note(f"{where}step {index} of {total}, {self._clock.speed}, {left:.0f} s left")
 
 
 class Bar:
@@ -98,11 +98,11 @@ class Bar:
         self._clock.start()
         self._new(name, None)
 
-    def step(self, index: int, total: int) -> None:
+    def step(self, index: int, total: int, stage: str) -> None:
         """Move the bar; the first step replaces that of the stage before."""
-        self._clock.tick(total - index)
+        self._clock.tick(index, total)
         if index == 1 or self._task is None:
-            self._new("denoising", total)
+            self._new(stage, total)
         if self._task is not None:
             self._bars.update(self._task, completed=index, count=f"{index}/{total}", speed=self._clock.speed)
 
@@ -123,12 +123,14 @@ class Clock:
         """Begin to time a step now."""
         self._last = time.monotonic()
 
-    def tick(self, remaining: int) -> float:
-        """Note the end of a step; the seconds that `remaining` more will take."""
+    def tick(self, index: int, total: int) -> float:
+        """Note the end of step `index` (from 1) of `total`; the seconds that the others will take."""
         now = time.monotonic()
+        if index == 1:
+            self._steps.clear()
         self._steps.append(now - self._last)
         self._last = now
-        return remaining * median(self._steps)
+        return (total - index) * median(self._steps)
 
     @property
     def speed(self) -> str:

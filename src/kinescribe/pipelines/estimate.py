@@ -31,8 +31,7 @@ def slow_processor_note(components: Components, job: Settings, clips: int = 1) -
     passes = job.steps * (2 if job.guidance > 1 else 1) * clips
     flops = passes * PASS_FLOPS * size * count / PASS_PARAMETERS
     minutes = flops / (matrix_speed(components.dtype) * SHARE_OF_MATRIX_SPEED) / 60
-    networks = (components.unet, components.vae, components.text)
-    held = sum(w.numel() * w.element_size() for net in networks for w in net.parameters())
+    held = sum(w.numel() * w.element_size() for net in components.networks for w in net.parameters())
     need, free = held + WORKING_BYTES * size, free_bytes()
     there = f" ({(free + held) / 1e9:.0f} GB are there)" if free is not None else ""
     return (

@@ -14,6 +14,8 @@ from kinescribe.errors import MemoryLimitError
 REMEDIES = {
     "loading": "use --dtype bfloat16 or float16, close other programs, or take a smaller model",
     "reading the prompt": "close other programs, use --dtype bfloat16 or float16, or another --device",
+    "reading the picture": "close other programs, use --dtype bfloat16 or float16, or another --device",
+    "encoding": "use a smaller --size, another --device, or --dtype bfloat16 or float16",
     "denoising": "use a smaller --size, fewer --frames, or --dtype bfloat16 or float16",
     "decoding": "use a smaller --size, another --device, or --dtype bfloat16 or float16",
 }

@@ -3,7 +3,7 @@
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kinescribe.components import Components
 from kinescribe.diffusion.denoiser import Branch, Predict
 from kinescribe.errors import KinescribeWarning, NumbersError, PromptWarning
+from kinescribe.models.tokenizer import Tokenizer, Tokens
 from kinescribe.models.vae import AutoencoderKL
 from kinescribe.pipelines.memory import is_out_of_memory, release
 
@@ -23,25 +24,34 @@ FLAT_SPREAD = 2.0
 LATIN_END = 0x250
 """The first code point after the Latin letters of European languages."""
 
-DECODE_PIXELS = 2**20
-"""Frames are decoded together up to so many pixels at a time: enough to fill a device, little memory."""
+TOGETHER_PIXELS = 2**20
+"""Frames go through the autoencoder together up to so many pixels: enough to fill a device, little memory."""
 
 
-def encode_text(components: Components, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
-    """What the text tower makes of each prompt, in the tower's dtype.
+def encode_text(
+    components: Components, prompts: Sequence[str], *, appended: str = ""
+) -> Float[Tensor, "b n d"]:
+    """What the text tower makes of each prompt with ``appended`` behind it, in the tower's dtype.
 
-    Warns, one line each, of words cut off and of words the vocabulary lacks.
+    Warns, one line each, of words cut off and of words the vocabulary lacks; ``appended`` may be cut in silence.
     """
-    tokens = components.tokenizer(list(prompts))
+    tokenizer, text = components.require_text()
+    tokens = tokenised(tokenizer, prompts, components.spec.name)
+    ids = tokenizer([prompt + appended for prompt in prompts]).ids if appended else tokens.ids
+    device = next(text.parameters()).device
+    return text(ids.to(device))
+
+
+def tokenised(tokenizer: Tokenizer, prompts: Sequence[str], model: str) -> Tokens:
+    """Ids of each prompt for a model of that name; warns, one line each, of what it will not see as written."""
+    tokens = tokenizer(list(prompts))
     for prompt, dropped, unknown in zip(prompts, tokens.dropped, tokens.unknown, strict=True):
-        _warn_of_text(components, prompt, dropped, unknown)
-    device = next(components.text.parameters()).device
-    return components.text(tokens.ids.to(device))
+        _warn_of_text(model, tokenizer.context_length, prompt, dropped, unknown)
+    return tokens
 
 
-def _warn_of_text(components: Components, prompt: str, dropped: list[str], unknown: list[str]) -> None:
+def _warn_of_text(model: str, limit: int, prompt: str, dropped: list[str], unknown: list[str]) -> None:
     if dropped:
-        limit = components.tokenizer.context_length
         say(
             f"the prompt is longer than {limit} tokens; not seen: {' '.join(dropped)!r}. Put the main words first",
             PromptWarning,
@@ -55,7 +65,7 @@ def _warn_of_text(components: Components, prompt: str, dropped: list[str], unkno
         )
     elif unknown:
         say(
-            f"{components.spec.name} does not know {', '.join(map(repr, unknown))} and leaves them out; "
+            f"{model} does not know {', '.join(map(repr, unknown))} and leaves them out; "
             "a full model understands any English: --model DIR_OR_NAME (kinescribe models list)",
             PromptWarning,
         )
@@ -110,36 +120,52 @@ def decode_clip(vae: AutoencoderKL, clip: Float[Tensor, "c f y x"]) -> Iterator[
     """
     pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
     pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
-    done, together = 0, max(1, DECODE_PIXELS // pixels)
-    while done < len(pictures):
-        chunk = pictures[done : done + together]
+    return few_at_a_time(
+        lambda part: finite(vae, vae.decode, pictures[part], "decoding"), len(pictures), pixels, "decoding"
+    )
+
+
+def few_at_a_time(
+    work: Callable[[slice], Tensor], count: int, pixels: int, doing: str
+) -> Iterator[Float[Tensor, "n ..."]]:
+    """``work`` on ``count`` frames of ``pixels`` each, in slices of a few; one by one once memory ran out."""
+    done, together = 0, max(1, TOGETHER_PIXELS // pixels)
+    while done < count:
+        part = slice(done, min(done + together, count))
         try:
-            images = _decode_finite(vae, chunk)
+            result = work(part)
         except (MemoryError, RuntimeError) as error:
-            if len(chunk) == 1 or not is_out_of_memory(error):
+            if part.stop - part.start == 1 or not is_out_of_memory(error):
                 raise
             together = 1
         else:
-            done += len(chunk)
-            yield images
+            done = part.stop
+            yield result
             continue
         release()  # here, where the error no longer holds what was computed
-        say("memory ran out while decoding: going on with one frame at a time, which is slower")
+        say(f"memory ran out while {doing}: going on with one frame at a time, which is slower")
 
 
-def _decode_finite(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def finite(vae: AutoencoderKL, call: Callable[[Tensor], Tensor], x: Tensor, doing: str) -> Tensor:
+    """``call``, a method of ``vae``, of ``x`` in its dtype; once more in float32 if the result is not finite.
+
+    Raises ``NumbersError`` if it is not finite then either.
+    """
     dtype = vae.quantise.weight.dtype
-    images = vae.decode(latents.to(dtype))
-    if bool(torch.isfinite(images).all()):
-        return images
+    result = call(x.to(dtype))
+    if bool(torch.isfinite(result).all()):
+        return result
     if dtype != torch.float32:
-        say(f"decoding in {str(dtype).removeprefix('torch.')} overflowed: decoded again in float32")
-        images = vae.float().decode(latents)
+        say(
+            f"{doing} in {str(dtype).removeprefix('torch.')} overflowed: {doing.removesuffix('ing')}ed again in float32"
+        )
+        vae.float()
+        result = call(x.float())
         vae.to(dtype)
-        if bool(torch.isfinite(images).all()):
-            return images
+        if bool(torch.isfinite(result).all()):
+            return result
     raise NumbersError(
-        "the autoencoder gave numbers that are not finite, in float32 too: "
+        f"the autoencoder gave numbers that are not finite while {doing}, in float32 too: "
         "check the weights (kinescribe models check)"
     )
 

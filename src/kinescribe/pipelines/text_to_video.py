@@ -1,57 +1,43 @@
 """Text to video: one request in, one clip out, with a generator of steps underneath."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-import kinescribe
 from kinescribe.components import Components
-from kinescribe.diffusion.denoiser import Branch, denoiser
 from kinescribe.diffusion.noise import Noise, seeds_from
-from kinescribe.diffusion.samplers import plan, sample
+from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.errors import OptionError
-from kinescribe.media.recipe import Recipe
 from kinescribe.media.video import Video
-from kinescribe.models.conditions import Conditioning, join
+from kinescribe.models.conditions import Conditioning
 from kinescribe.options import TextToVideo, text_to_video
+from kinescribe.pipelines.checks import (
+    recipe_of,
+    refuse_options_beside,
+    require_kind,
+    say_if_long,
+    say_if_unguided,
+)
+from kinescribe.pipelines.denoise import LATENT_CHANNELS, Conditions, Step, Walk, branches, denoise
+from kinescribe.pipelines.draws import require_noise
 from kinescribe.pipelines.estimate import slow_processor_note
 from kinescribe.pipelines.memory import stage
 from kinescribe.pipelines.settings import Settings, resolve
-from kinescribe.pipelines.stages import (
-    Replay,
-    decode,
-    encode_text,
-    in_parts,
-    require_finite,
-    say,
-    warn_of_flatness,
-)
+from kinescribe.pipelines.stages import decode, encode_text, say, warn_of_flatness
 
 BATCH = 4
 """Clips made together at most; a longer list is split, which changes no frame."""
-LATENT_CHANNELS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """After step ``index`` of ``total`` (from 1): the latents as they stand and the present clean estimate."""
-
-    index: int
-    total: int
-    t: float
-    latents: Float[Tensor, "b c f h w"]
-    clean: Float[Tensor, "b c f h w"]
 
 
 class TextToVideoPipeline:
     """A loaded model. ``components`` holds the networks, ``spec`` what the model was made for."""
 
     def __init__(self, components: Components) -> None:
+        require_kind(components.spec, "text-to-video")
         self.components = components
         self.spec = components.spec
 
@@ -84,12 +70,9 @@ class TextToVideoPipeline:
         if jobs:  # one draw of a random seed for the whole list, then seed + i
             seeds = seeds_from(jobs[0].seed, len(jobs))
             jobs = [replace(job, seed=seed) for job, seed in zip(jobs, seeds, strict=True)]
-            self._check_noise(noise, jobs)
-            if jobs[0].frames > self.spec.trained_frames:
-                say(
-                    f"{jobs[0].frames} frames in one pass: {self.spec.name} was trained on "
-                    f"{self.spec.trained_frames}, longer clips lose shape"
-                )
+            if noise is not None:
+                require_noise(noise, (len(jobs), *self._latent_shape(jobs[0])))
+            say_if_long(jobs[0].frames, self.spec)
             slow = slow_processor_note(self.components, jobs[0], len(jobs))
             if slow:
                 say(slow)
@@ -97,31 +80,17 @@ class TextToVideoPipeline:
 
     def _settings(self, prompt: str | TextToVideo, options: dict[str, Any]) -> Settings:
         if isinstance(prompt, TextToVideo):
-            if options:
-                raise OptionError(f"{next(iter(options))} beside a whole request: put it into the request")
+            refuse_options_beside(options)
             request = prompt
         else:
             request = text_to_video(prompt=prompt, **options)
         job = resolve(request, self.spec)
-        if job.guidance <= 1 and (request.negative_prompt or self.spec.defaults.guidance > 1):
-            lost = ": the negative prompt has no effect" if request.negative_prompt else ""
-            say(f"guidance={job.guidance:g} turns guidance off{lost}; above 1 the prompt counts for more")
+        say_if_unguided(job, self.spec, asked_negative=bool(request.negative_prompt))
         return job
 
     def _latent_shape(self, job: Settings) -> tuple[int, int, int, int]:
         factor = self.components.vae.config.factor
         return LATENT_CHANNELS, job.frames, job.height // factor, job.width // factor
-
-    def _check_noise(self, noise: Tensor | None, jobs: list[Settings]) -> None:
-        if noise is None:
-            return
-        if not isinstance(noise, Tensor):
-            raise TypeError(f"noise must be a torch tensor, not {type(noise).__name__}: use torch.as_tensor")
-        expected = (len(jobs), *self._latent_shape(jobs[0]))
-        if tuple(noise.shape) != expected:
-            raise OptionError(f"noise has shape {tuple(noise.shape)}: this request needs {expected}")
-        if not (noise.is_floating_point() and bool(noise.isfinite().all())):
-            raise OptionError(f"noise ({noise.dtype}) must be floating-point numbers, all of them finite")
 
     def _run(
         self, jobs: list[Settings], noise: Tensor | None, *, alone: bool
@@ -146,41 +115,33 @@ class TextToVideoPipeline:
 
     def _denoise(self, jobs: list[Settings], given: Tensor | None) -> Iterator[Step]:
         """All steps of one batch; its jobs differ in prompt and seed only."""
-        job, components = jobs[0], self.components
-        device, unet = components.device, Replay(components.unet)
-        schedule = Schedule(components.schedule)
-        path = plan(job.sampler, schedule, job.steps, job.spacing)  # type: ignore[arg-type]
+        job, device = jobs[0], self.components.device
+        path = plan(job.sampler, Schedule(self.components.schedule), job.steps, job.spacing)  # type: ignore[arg-type]
         draws = Noise([j.seed for j in jobs], self._latent_shape(job), device=device)
         x = draws.initial()
         if given is not None:
             x = given.to(x)
         with stage("reading the prompt"):
             conditions = self._conditions(jobs)
-
-        def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
-            times = torch.full((len(x),), t, device=device)
-            return unet(x.to(components.dtype), times, conditions[branch])
-
-        denoise = denoiser(
-            in_parts(predict), components.schedule.prediction,
-            guidance=job.guidance, rescale=job.guidance_rescale,
-        )  # fmt: skip
-        steps = sample(job.sampler, denoise, path.start * x, path, noise=draws.step, eta=job.eta)
-        with stage("denoising"):
-            for index, (t, (latents, clean)) in enumerate(zip(path.times, steps, strict=True), 1):
-                require_finite(latents, step=index, total=len(path), unet=components.unet, again=unet)
-                yield Step(index=index, total=len(path), t=t, latents=latents, clean=clean)
-
-    def _conditions(self, jobs: list[Settings]) -> dict[Branch, Conditioning]:
-        """The prompts' tokens and, if guidance asks for them, the negative prompts' and both in one batch."""
-        dtype = self.components.dtype
-        positive = Conditioning(tokens=encode_text(self.components, [j.prompt for j in jobs]).to(dtype))
-        if jobs[0].guidance <= 1:
-            return {"positive": positive}
-        negative = Conditioning(
-            tokens=encode_text(self.components, [j.negative_prompt for j in jobs]).to(dtype)
+        walk = Walk(
+            path=path,
+            sampler=job.sampler,
+            noise=draws.step,
+            guidance=job.guidance,
+            rescale=job.guidance_rescale,
+            eta=job.eta,
         )
-        return {"positive": positive, "negative": negative, "both": join(negative, positive)}
+        yield from denoise(self.components, path.start * x, conditions, walk)
+
+    def _conditions(self, jobs: list[Settings]) -> Conditions:
+        """The prompts' tokens and, if guidance asks for them, the negative prompts'."""
+        positive = self._tokens([job.prompt for job in jobs])
+        if jobs[0].guidance <= 1:
+            return branches(positive, None)
+        return branches(positive, self._tokens([job.negative_prompt for job in jobs]))
+
+    def _tokens(self, prompts: list[str]) -> Conditioning:
+        return Conditioning(tokens=encode_text(self.components, prompts).to(self.components.dtype))
 
     def _finish(self, jobs: list[Settings], latents: Tensor) -> list[Video]:
         with stage("decoding"):
@@ -188,18 +149,9 @@ class TextToVideoPipeline:
         for frames in clips:
             warn_of_flatness(frames)
         return [
-            Video(frames=frames, fps=job.fps, recipe=self._recipe(job))
+            Video(frames=frames, fps=job.fps, recipe=recipe_of(self.components, job.request()))
             for job, frames in zip(jobs, clips, strict=True)
         ]
-
-    def _recipe(self, job: Settings) -> dict[str, object]:
-        return Recipe(
-            request=job.request(),
-            model=self.spec.name,
-            model_hash=self.components.model_hash,
-            kinescribe=kinescribe.__version__,
-            torch=str(torch.__version__),
-        ).as_dict()
 
 
 def _texts(prompts: object) -> list[str]:

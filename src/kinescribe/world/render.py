@@ -71,11 +71,19 @@ def subject_masks(
 ) -> Float[Tensor, "n f h w"]:
     """How much of each pixel the first (`rank` 0) or second (1) subject covers; zeros where there is no second."""
     times = torch.linspace(0, 1, frames, device=device).expand(len(clips), -1)
+    return subject_masks_at(clips, times, size=size, rank=rank)
+
+
+@torch.no_grad()
+def subject_masks_at(
+    clips: Clips, times: Float[Tensor, "n f"], *, size: int, rank: int = 0
+) -> Float[Tensor, "n f h w"]:
+    """`subject_masks` at any `times`, a row of them per clip, on the device of `times`."""
     parts = []
     for chunk in _chunks(len(clips), times, size):
         some = clips[chunk]
         labels = _labels(some, times.device)
-        cover = torch.zeros(len(times[chunk]), frames, size, size, device=device)
+        cover = torch.zeros(len(some), times.shape[1], size, size, device=times.device)
         rows = _rows_with(some, rank, times.device)
         if len(rows):
             cover[rows] = _sprite(_pick(labels, rows), rank, times[chunk][rows], size)[1]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from goldens import folder
 from kinescribe.cli.app import COMMANDS, build, run
 
 ROOT = Path(__file__).parents[3]
-TINY = ROOT / "tests" / "fixtures" / "text_to_video" / "diffusers"
+TINY = folder("text_to_video/diffusers")
 Cli = Callable[..., Any]
 
 

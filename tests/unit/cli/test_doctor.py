@@ -52,6 +52,17 @@ def test_a_damaged_model_is_told_with_the_command_that_mends_it(cli: Cli, tmp_pa
     assert row["verdict"] == "fail" and "unet.safetensors is missing" in row["detail"] and row["fix"]
 
 
+def test_an_extra_that_is_too_old_is_told_with_the_pip_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinescribe.checkpoints.extras.version", lambda _: "0.1")
+    rows = findings(cli, "--quick")
+    for extra in ("hub", "train"):
+        row = rows[f"extra {extra}"]
+        assert row["verdict"] == "warn" and "0.1 is installed" in row["detail"]
+        assert row["fix"] == f"pip install --upgrade 'kinescribe[{extra}]'"
+
+
 def test_quick_needs_no_torch(tmp_path: Path) -> None:
     lines = ("import sys", "from kinescribe.cli.app import run", "run(['doctor', '--quick'])")
     code = "\n".join([*lines, "sys.exit('torch' in sys.modules)"])

@@ -1,21 +1,64 @@
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from kinescribe.cli.flags import parse_size, with_size
+from kinescribe.cli.animate import animate
+from kinescribe.cli.flags import Making, Refining, parse_size, two_stages, with_size
 from kinescribe.cli.generate import generate
-from kinescribe.cli.inspect import remake
+from kinescribe.cli.refine import refine
+from kinescribe.cli.remake import remake
 from kinescribe.errors import OptionError
-from kinescribe.options import TextToVideo
+from kinescribe.options import ImageToVideo, Request, TextToVideo, VideoToVideo
+
+COMMANDS: list[tuple[Callable[..., Any], tuple[type[Request], ...]]] = [
+    (generate, (TextToVideo,)),
+    (animate, (ImageToVideo,)),
+    (refine, (VideoToVideo,)),
+    (remake, (TextToVideo, ImageToVideo, VideoToVideo)),
+]
+SHARED = {"prompt", "seed", "fps", "width", "height"}
 
 
-def test_every_field_of_a_request_is_a_flag_and_none_is_declared_twice() -> None:
-    fields = set(TextToVideo.model_fields)
-    assert fields - set(inspect.signature(generate).parameters) == {"prompt"} - {"prompt"}
-    assert fields <= set(inspect.signature(remake).parameters)
-    code = generate.__wrapped__ if hasattr(generate, "__wrapped__") else generate
-    own = set(code.__code__.co_varnames[: code.__code__.co_argcount + code.__code__.co_kwonlyargcount])
+@pytest.mark.parametrize(("command", "kinds"), COMMANDS)
+def test_every_field_of_a_request_is_a_flag_and_none_is_declared_twice(
+    command: Callable[..., Any], kinds: tuple[type[Request], ...]
+) -> None:
+    fields = {name for kind in kinds for name in kind.model_fields}
+    flags = set(inspect.signature(command).parameters)
+    assert fields <= flags
+    if command is not refine:
+        assert {f"refine_{name}" for name in set(VideoToVideo.model_fields) - SHARED} <= flags
+    code = inspect.unwrap(command).__code__
+    own = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     assert own & fields == set()
+
+
+def test_a_flag_of_the_second_stage_is_kept_apart_from_the_first() -> None:
+    typed = {"steps": 3, "refine_steps": 5, "seed": None, "refine_fit": None}
+    assert two_stages(typed, "8x16", "64x48") == (
+        {"steps": 3, "width": 8, "height": 16},
+        {"steps": 5, "width": 64, "height": 48},
+    )
+
+
+@pytest.mark.parametrize(
+    ("refining", "second", "asked"),
+    [
+        (Refining(), {}, False),
+        (Refining(refine_model="papercut"), {}, True),
+        (Refining(refine=True, refine_model="papercut"), {}, True),
+        (Refining(refine_model="papercut", refine_size="8x8"), {"steps": 2}, True),
+    ],
+)
+def test_any_flag_of_the_second_stage_asks_for_it(
+    refining: Refining, second: dict[str, Any], asked: bool
+) -> None:
+    engine = refining.engine(Making(device="cpu"), second)
+    assert (engine is not None) == asked
+    if engine is not None:
+        assert (engine.model, engine.task, engine.device) == ("papercut", "video-to-video", "cpu")
 
 
 @pytest.mark.parametrize("text", ["256x128", "256X128", "256\u00d7128", " 256 x 128 "])

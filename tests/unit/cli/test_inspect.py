@@ -6,46 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinescribe.media.read import read_recipe, read_video
+from goldens import folder
 from kinescribe.media.write import write_video
 
 SMALL = ("--size", "16x16", "--frames", "2", "--steps", "2")
 Cli = Callable[..., Any]
-
-
-@pytest.mark.parametrize("name", ["c.mp4", "c.webm", "c.gif", "c.webp", "c/"])
-def test_remake_without_changes_gives_the_same_frames(cli: Cli, tmp_path: Path, name: str) -> None:
-    cli("generate", "a red ball", *SMALL, "--seed", "5", "--guidance", "2.5", "-o", name)
-    assert cli("remake", name).code == 0
-    stem, dot, suffix = name.rstrip("/").partition(".")
-    again = tmp_path / f"{stem}-remake{dot}{suffix}"
-    assert np.array_equal(read_video(tmp_path / name).frames, read_video(again).frames)
-    assert read_recipe(again) == read_recipe(tmp_path / name)
-
-
-def test_remake_changes_only_what_is_asked(cli: Cli, tmp_path: Path) -> None:
-    cli("generate", "a red ball", *SMALL, "--seed", "5", "-o", "c.mp4")
-    assert cli("remake", "c.mp4", "--seed", "6", "--prompt", "a blue ball", "-o", "d.mp4").code == 0
-    before, after = (read_recipe(tmp_path / name)["request"] for name in ("c.mp4", "d.mp4"))
-    assert after == {**before, "seed": 6, "prompt": "a blue ball"}  # type: ignore[dict-item]
-
-
-def test_remake_with_other_weights_warns(cli: Cli, pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cli("generate", "a red ball", *SMALL, "-o", "c.mp4")
-    monkeypatch.setattr(pipeline.components, "model_hash", "cd" * 8)
-    done = cli("remake", "c.mp4")
-    assert done.code == 0 and "other weights" in done.err
-
-
-def test_a_recipe_opens_no_model_of_its_own_choice(cli: Cli, pipeline: Any, tmp_path: Path) -> None:
-    (tmp_path / "trap").mkdir()
-    recipe = {
-        "request": {"prompt": "a"}, "note": "AI-generated", "model": "trap", "model_hash": "ab" * 8,
-        "kinescribe": "0.1.0", "torch": "2",
-    }  # fmt: skip
-    write_video(np.zeros((2, 16, 16, 3), np.uint8), 8, tmp_path / "c.mp4", recipe=recipe)
-    done = cli("remake", "c.mp4")
-    assert done.code == 2 and "--model" in done.err and not pipeline.made
 
 
 def test_a_hostile_recipe_makes_nothing(cli: Cli, pipeline: Any, tmp_path: Path) -> None:
@@ -75,3 +40,27 @@ def test_a_clip_without_recipe_is_inspected_but_not_remade(cli: Cli) -> None:
 @pytest.mark.parametrize("name", ["missing.mp4", "http://127.0.0.1:9/x.mp4"])
 def test_a_missing_clip_is_exit_2(cli: Cli, command: str, name: str) -> None:
     assert cli(command, name).code == 2
+
+
+def test_a_recipe_of_two_stages_is_shown_with_both_and_what_was_put_in(real: Cli) -> None:
+    picture, first, second = folder("image_and_video_to_video"), "i2v", "v2v"
+    models = ("--model", str(picture / first), "--refine-model", str(picture / second))
+    small = ("--size", "64x64", "--steps", "2", "--refine-steps", "2", "--seed", "9")
+    assert (
+        real("animate", str(picture / "i2v" / "test_a.png"), "a boat", *models, *small, "-o", "c.mp4").code
+        == 0
+    )
+    text = real("inspect", "c.mp4").out
+    for words in (
+        "made from         memory, 64x64, 4 frames at 8 fps, sha256 ",
+        "strength          0.6",
+        "prompt            a boat",
+        "stage before      image-to-video with i2v",
+        "  made from       test_a.png, 80x45, sha256 ",
+        "  condition fps   8",
+        "  seed            9",
+    ):
+        assert f"\n{words}" in text
+    recipe = json.loads(real("inspect", "c.mp4", "--json").out)["recipe"]
+    assert (recipe["kind"], recipe["before"]["kind"]) == ("video-to-video", "image-to-video")
+    assert recipe["before"]["source"]["name"] == "test_a.png"

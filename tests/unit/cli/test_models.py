@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from goldens import folder
 from kinescribe.catalog import CATALOG
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURES = folder("text_to_video")
 Cli = Callable[..., Any]
 
 
@@ -33,6 +34,36 @@ def test_show_tells_licence_defaults_and_faults(cli: Cli) -> None:
     for words in ("CC-BY-NC-4.0", "trained frames  16", "stock-footage", "ali-vilab/text-to-video-ms-1.7b"):
         assert words in text
     assert json.loads(cli("models", "show", "modelscope-1.7b", "--json").out)["steps"] == 25
+
+
+def test_list_and_show_tell_what_a_model_does(cli: Cli) -> None:
+    rows = {row["name"]: row for row in json.loads(cli("models", "list", "--json").out)}
+    assert rows["i2vgen-xl"]["kind"] == "image-to-video"
+    assert "  video-to-video  " in cli("models", "list").out
+    text = cli("models", "show", "damo/Video-to-Video").out
+    for words in (
+        "video-to-video",
+        "noise level",
+        "599",
+        "positive prompt",
+        "row remainder",
+        "CC-BY-NC-ND-4.0",
+    ):
+        assert words in text
+    assert "inversion" not in text
+    assert json.loads(cli("models", "show", "i2vgen-xl", "--json").out)["condition fps"] == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("i2v", "image-to-video"), ("v2v", "video-to-video"), ("i2vgen-xl", "image-to-video")]
+)
+def test_check_tells_the_kind_and_convert_keeps_it(cli: Cli, name: str, kind: str) -> None:
+    path = str(folder(f"image_and_video_to_video/{name}"))
+    done = cli("models", "check", path)
+    assert done.code == 0 and f", {kind}, model {name}" in done.out
+    assert cli("models", "convert", path, "own").code == 0
+    assert json.loads(cli("models", "check", "own", "--json").out)["kind"] == kind
+    assert cli("models", "verify", "own").code == 0
 
 
 def test_an_unknown_model_is_exit_2_with_the_nearest_names(cli: Cli) -> None:

@@ -12,8 +12,8 @@ from kinescribe.media.video import Video
 VIDEO = Video(frames=np.zeros((1, 8, 8, 3), np.uint8), fps=8.0)
 
 
-def steps(total: int) -> list[object]:
-    return [*(SimpleNamespace(index=i, total=total) for i in range(1, total + 1)), VIDEO]
+def steps(total: int, stage: str = "denoising") -> list[object]:
+    return [*(SimpleNamespace(index=i, total=total, stage=stage) for i in range(1, total + 1)), VIDEO]
 
 
 class Screen(io.StringIO):
@@ -63,7 +63,52 @@ def test_the_time_left_follows_the_median_step(monkeypatch: pytest.MonkeyPatch) 
     now = iter([0.0, 10.0, 11.0, 12.0, 13.0])
     monkeypatch.setattr("kinescribe.cli.progress.time.monotonic", lambda: next(now))
     clock = Clock()
-    assert [clock.tick(n) for n in (3, 2, 1, 0)][1:] == [11.0, 1.0, 0.0]
+    assert [clock.tick(n, 4) for n in (1, 2, 3, 4)][1:] == [11.0, 1.0, 0.0]
+
+
+def test_the_time_left_of_a_stage_does_not_know_the_steps_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = iter([0.0, 10.0, 20.0, 21.0, 22.0])
+    monkeypatch.setattr("kinescribe.cli.progress.time.monotonic", lambda: next(now))
+    clock = Clock()
+    assert [clock.tick(n, 2) for n in (1, 2, 1, 2)] == [10.0, 0.0, 1.0, 0.0]
+
+
+TWO_STAGES = [
+    *steps(4, "first stage, denoising")[:-1],
+    *steps(2, "second stage, inverting")[:-1],
+    *steps(8, "second stage, denoising"),
+]
+
+
+def test_a_log_says_of_each_line_which_stage_it_is_of(capsys: pytest.CaptureFixture[str]) -> None:
+    with display(Terminal()) as shown:
+        watch(TWO_STAGES, shown, "reading the picture")
+    lines = [
+        line.split(",")[0] + line.partition(",")[2].split(",")[0]
+        for line in capsys.readouterr().err.splitlines()
+    ]
+    assert lines[0] == "reading the picture"
+    assert [line for line in lines if "step 2 of" in line] == [
+        "first stage denoising: step 2 of 4", "second stage inverting: step 2 of 2",
+        "second stage denoising: step 2 of 8",
+    ]  # fmt: skip
+    assert lines.count("decoding frames") == 2
+
+
+def test_a_bar_serves_both_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with display(Terminal()) as shown:
+        for event in TWO_STAGES[:-1]:
+            shown.step(event.index, event.total, event.stage)  # type: ignore[attr-defined]
+            shown._bars.refresh()  # type: ignore[attr-defined]  # rich draws a few times a second
+    text = screen.getvalue()
+    assert all(f"{stage}, denoising" in text for stage in ("first stage", "second stage"))
+    assert "4/4" in text and "8/8" in text
 
 
 def test_a_pipeline_that_ends_without_a_video_is_an_error() -> None:

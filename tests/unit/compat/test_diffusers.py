@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+import goldens
 import kinescribe.compat.diffusers as door
 from kinescribe.compat.diffusers.schedulers import SCHEDULERS
-from kinescribe.errors import OptionError, WeightsError
+from kinescribe.errors import MemoryLimitError, OptionError, WeightsError
 from kinescribe.media.read import read_video
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FIXTURE = goldens.folder("text_to_video")
 FOLDER = FIXTURE / "diffusers"
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_frames": 3}
 PANDA = "A panda eating bamboo on a rock."
@@ -39,7 +39,7 @@ def pipe(loaded: door.TextToVideoSDPipeline) -> door.TextToVideoSDPipeline:
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, torch.Tensor]:
-    return load_file(FIXTURE / "expected.safetensors")
+    return goldens.expected("text_to_video")
 
 
 def published() -> Any:
@@ -198,6 +198,65 @@ def test_half_precision_without_a_gpu_computes_in_single() -> None:
         frames = pipe.to(torch.float16)(PANDA, num_inference_steps=1, output_type="latent", **SMALL).frames
     assert frames.dtype == torch.float16
     assert pipe.dtype == torch.float16
+
+
+def test_memory_that_runs_out_in_both_passes_makes_them_one_after_the_other(
+    pipe: door.TextToVideoSDPipeline,
+) -> None:
+    options = {"num_inference_steps": 2, "output_type": "latent", **SMALL}
+    wanted = pipe(PANDA, generator=torch.Generator().manual_seed(1), **options).frames
+    unet, sizes = pipe._components.unet, []
+
+    def small(x: torch.Tensor, *_: Any) -> None:
+        sizes.append(len(x))
+        if len(x) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = unet.register_forward_pre_hook(lambda _, args: small(*args))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = pipe(PANDA, generator=torch.Generator().manual_seed(1), **options).frames
+    handle.remove()
+    assert sizes == [2, 1, 1, 1, 1]  # both at once are tried a single time
+    assert ["one after the other" in str(one.message) for one in said].count(True) == 1
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "named"),
+    [
+        ("text", "forward", "reading the prompt"),
+        ("unet", "forward", "denoising"),
+        ("vae", "decode", "decoding"),
+    ],
+)
+def test_memory_that_does_not_suffice_names_the_stage_and_the_next_call_is_fine(
+    pipe: door.TextToVideoSDPipeline, part: str, method: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"num_inference_steps": 1, **SMALL}
+
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(pipe._components, part), method, exhausted)
+        with pytest.raises(MemoryLimitError, match=f"out of memory while {named} .*--") as caught:
+            pipe(PANDA, **options)
+    assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
+    assert np.isfinite(pipe(PANDA, **options).frames).all()
+
+
+def test_memory_that_runs_out_in_loading_or_moving_is_named(
+    loaded: door.TextToVideoSDPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("kinescribe.compat.diffusers.pipeline.load_components", exhausted)
+    monkeypatch.setattr(loaded._components, "to", exhausted)
+    for ask in (lambda: door.DiffusionPipeline.from_pretrained(FOLDER), lambda: loaded.to("cpu")):
+        with pytest.raises(MemoryLimitError, match="out of memory while loading"):
+            ask()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")

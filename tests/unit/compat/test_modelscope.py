@@ -5,20 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from goldens import expected, folder
 from kinescribe.compat.modelscope import OutputKeys, Tasks, TextToVideoSynthesis, pipeline
 from kinescribe.errors import OptionError
 from kinescribe.media.read import read_video
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "text_to_video"
+FOLDER = folder("text_to_video/modelscope")
 PANDA = {"text": "A panda eating bamboo on a rock."}
 SMALL = {"height": 64, "width": 96}
 
 
 @pytest.fixture(scope="module")
 def door() -> TextToVideoSynthesis:
-    return pipeline(Tasks.text_to_video_synthesis, str(FIXTURE / "modelscope"), device="cpu")
+    return pipeline(Tasks.text_to_video_synthesis, str(FOLDER), device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +35,10 @@ def frames(result: dict[str, str]) -> np.ndarray:
 def test_the_published_call_gives_the_frames_of_the_original(
     door: TextToVideoSynthesis, tmp_path: Path
 ) -> None:
-    expected = load_file(FIXTURE / "expected.safetensors")["ddim50.frames_uint8"].numpy()
+    original = expected("text_to_video")["ddim50.frames_uint8"].numpy()
     torch.manual_seed(1234)
     made = frames(door({**PANDA, "out_height": 64, "out_width": 96}, output_video=tmp_path / "clip"))
-    difference = np.abs(made.astype(int) - expected)
+    difference = np.abs(made.astype(int) - original)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
 
@@ -134,4 +134,4 @@ def test_wrong_input_is_named(door: TextToVideoSynthesis, item: dict[str, Any], 
 
 def test_another_task_is_refused() -> None:
     with pytest.raises(OptionError, match="image-to-video"):
-        pipeline("image-to-video", str(FIXTURE / "modelscope"))
+        pipeline("image-to-video", str(FOLDER))

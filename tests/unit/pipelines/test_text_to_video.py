@@ -3,12 +3,12 @@
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from goldens import folder
 from kinescribe import TextToVideo, TextToVideoPipeline, Video
 from kinescribe.components import Components
 from kinescribe.errors import KinescribeWarning, MemoryLimitError, NumbersError, OptionError, PromptWarning
@@ -16,7 +16,7 @@ from kinescribe.options import SAMPLER_NAMES
 from kinescribe.pipelines.stages import foreign_script
 from kinescribe.pipelines.text_to_video import Step
 
-FOLDER = Path(__file__).parents[2] / "fixtures" / "text_to_video" / "diffusers"
+FOLDER = folder("text_to_video/diffusers")
 
 
 @pytest.fixture

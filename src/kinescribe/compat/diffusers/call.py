@@ -1,4 +1,4 @@
-"""One call of the pipeline: its arguments under diffusers' names, its random numbers, its output."""
+"""One call of a pipeline: its arguments under diffusers' names, its random numbers, its output."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -11,11 +11,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kinescribe.catalog import ModelSpec
 from kinescribe.errors import OptionError
 
 Generators = torch.Generator | list[torch.Generator] | None
-FRAMES, STEPS, GUIDANCE = 16, 50, 9.0
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 
 
@@ -33,15 +31,16 @@ class TextToVideoSDPipelineOutput:
         return {"frames": self.frames, 0: self.frames}[key]
 
 
+I2VGenXLPipelineOutput = TextToVideoSDPipelineOutput
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """Arguments of one call, complete and checked."""
+    """What the calls of all pipelines share, complete and checked."""
 
-    height: int
-    width: int
-    num_frames: int
     num_inference_steps: int
     guidance_scale: float
+    output_type: str
     prompt: str | list[str] | None = None
     negative_prompt: str | list[str] | None = None
     eta: float = 0.0  # for DDIM; the other schedulers have their own
@@ -49,7 +48,6 @@ class Call:
     latents: Tensor | None = None
     prompt_embeds: Tensor | None = None
     negative_prompt_embeds: Tensor | None = None
-    output_type: str = "np"
     return_dict: bool = True
     callback: Callable[[int, Tensor, Tensor], None] | None = None  # step from 0, time, latents
     callback_steps: int = 1
@@ -57,24 +55,20 @@ class Call:
     clip_skip: int | None = None
 
     @classmethod
-    def of(cls, spec: ModelSpec, side: tuple[int, int], **options: Any) -> "Call":
-        """Fill in what is None, or raise ``OptionError`` for what cannot be; ``side`` is height and width."""
+    def of(cls, defaults: dict[str, Any], options: dict[str, Any], *, own: Sequence[str]) -> "Call":
+        """The options with ``defaults`` for what is None; ``own`` are the pipeline's names beside these.
+
+        ``clip_skip`` may be given if it says what ``defaults`` say. Raises ``OptionError`` for what cannot be.
+        """
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(options) - set(known))
         if unknown:
-            raise OptionError(f"unknown argument {unknown[0]!r}: known are {', '.join(known)}")
-        made_for = spec.defaults
-        values: dict[str, Any] = {
-            "height": side[0],
-            "width": side[1],
-            "num_frames": made_for.frames if spec.embedded else FRAMES,
-            "num_inference_steps": made_for.steps if spec.embedded else STEPS,
-            "guidance_scale": made_for.guidance if spec.embedded else GUIDANCE,
-        }
-        values |= {name: value for name, value in options.items() if value is not None}
+            raise OptionError(f"unknown argument {unknown[0]!r}: known are {', '.join([*own, *known])}")
+        given = {name: value for name, value in options.items() if value is not None}
+        values = {**defaults, **given}
         values["guidance_scale"] = float(values["guidance_scale"])
         call = cls(**{**values, "eta": float(values.get("eta", 0.0))})
-        call.check()
+        call.check(reads=defaults.get("clip_skip"))
         return call
 
     @property
@@ -82,31 +76,48 @@ class Call:
         """A second, negative branch is asked too."""
         return self.guidance_scale > 1.0
 
-    def check(self) -> None:
-        """Raise ``OptionError`` for contradictions and for what is not supported."""
-        for name, side in (("height", self.height), ("width", self.width)):
-            if side < 8 or side % 8:
-                raise OptionError(f"{name}={side}: use a multiple of 8")
+    def check(self, *, reads: int | None) -> None:
+        """Raise ``OptionError`` for contradictions and for what is not supported.
+
+        ``reads`` is the one value of ``clip_skip`` that names the layer which the model reads.
+        """
         if (self.prompt is None) == (self.prompt_embeds is None):
             raise OptionError("give either prompt or prompt_embeds, and not both")
         if self.negative_prompt is not None and self.negative_prompt_embeds is not None:
             raise OptionError("give either negative_prompt or negative_prompt_embeds, not both")
-        if self.num_frames < 1 or self.callback_steps < 1:
-            raise OptionError(
-                f"num_frames={self.num_frames}, callback_steps={self.callback_steps}: use 1 or more"
-            )
+        if self.callback_steps < 1:
+            raise OptionError(f"callback_steps={self.callback_steps}: use 1 or more")
         if self.output_type not in OUTPUT_TYPES:
             raise OptionError(f"output_type={self.output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")
-        if self.clip_skip is not None:
+        if self.clip_skip not in (None, reads):
             raise OptionError(f"clip_skip={self.clip_skip}: this family reads one layer only; leave it out")
         if set(self.cross_attention_kwargs or {}) - {"scale"}:
             raise OptionError("cross_attention_kwargs: only 'scale' is understood, and does nothing here")
 
 
+def given_or(value: int | None, otherwise: int) -> int:
+    """An argument, or what stands for None."""
+    return otherwise if value is None else value
+
+
+def require_count(**counts: int) -> None:
+    """Raise ``OptionError`` for the first that is no whole number from 1 on."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise OptionError(f"{name}={count!r}: use a whole number from 1 on")
+
+
+def require_size(height: int, width: int) -> None:
+    """Raise ``OptionError`` for a side that no latents have."""
+    for name, side in (("height", height), ("width", width)):
+        if side < 8 or side % 8:
+            raise OptionError(f"{name}={side}: use a multiple of 8")
+
+
 class Draws:
     """Random numbers as diffusers draws them: from the generator given, or from torch's own of the device.
 
-    Noise within sampling comes frame by frame, because its pipeline folds frames into the batch there. A list
+    Noise within sampling comes frame by frame, because its pipelines fold frames into the batch there. A list
     of generators gives each clip its own.
     """
 
@@ -130,11 +141,23 @@ class Draws:
         """What sampling starts from, unit variance."""
         return self._draw(self._shape, self._dtype)
 
+    def pictures(self, count: int, *, anybodys: bool = False) -> Float[Tensor, "n c h w"]:
+        """What to pick the latents of ``count`` pictures with, float32; ``anybodys`` is torch's own generator."""
+        _, c, _, h, w = self._shape
+        generator = None if anybodys or isinstance(self._generator, list) else self._generator
+        return _randn((count, c, h, w), generator, self._device, self._dtype).float()
+
+    def around(self) -> Float[Tensor, "b c f h w"]:
+        """The noise that is laid over the latents of a clip, float32."""
+        return self._folded(self._dtype)
+
     def step(self, index: int) -> Float[Tensor, "b c f h w"]:  # noqa: ARG002 - samplers tell their step
         """Fresh noise for one step, float32."""
+        return self._folded(self._step_dtype)
+
+    def _folded(self, dtype: torch.dtype) -> Tensor:
         b, c, f, h, w = self._shape
-        rows = self._draw((b * f, c, h, w), self._step_dtype).float()
-        return rearrange(rows, "(b f) c h w -> b c f h w", b=b)
+        return rearrange(self._draw((b * f, c, h, w), dtype).float(), "(b f) c h w -> b c f h w", b=b)
 
     def _draw(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if not isinstance(self._generator, list):

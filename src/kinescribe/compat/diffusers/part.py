@@ -1,4 +1,4 @@
-"""What scripts reach for on ``pipe.unet``, ``pipe.vae`` and ``pipe.text_encoder``."""
+"""What scripts reach for on ``pipe``, ``pipe.unet``, ``pipe.vae`` and the encoders."""
 
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -9,6 +9,7 @@ import torch
 from kinescribe.models.text import TextEncoder
 from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL
+from kinescribe.models.vision import VisionEncoder
 
 
 class Part:
@@ -18,7 +19,7 @@ class Part:
     holds its whole matrix.
     """
 
-    def __init__(self, network: UNet | AutoencoderKL | TextEncoder, **config: Any) -> None:
+    def __init__(self, network: UNet | AutoencoderKL | TextEncoder | VisionEncoder, **config: Any) -> None:
         self._network = network
         self.config = SimpleNamespace(**asdict(network.config), **config)
 
@@ -55,3 +56,25 @@ class Part:
 
     def set_attention_slice(self, slice_size: str | int | None = "auto") -> None:
         """Accepted."""
+
+
+class Switches:
+    """Switches of a pipeline that save memory elsewhere; here what they turn on is on."""
+
+    def enable_vae_slicing(self) -> None:
+        """Nothing to do: frames are always decoded a few at a time."""
+
+    def enable_vae_tiling(self) -> None:
+        """Nothing to do: frames are decoded one by one when they are large."""
+
+    def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
+        """Nothing to do: attention here never holds its whole matrix."""
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """Nothing to do: attention here is memory-efficient by itself."""
+
+    disable_vae_slicing = disable_vae_tiling = disable_attention_slicing = enable_vae_slicing
+    disable_xformers_memory_efficient_attention = enable_vae_slicing
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Nothing to do: no bar is shown; use ``callback``."""

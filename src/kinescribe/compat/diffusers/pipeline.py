@@ -1,22 +1,25 @@
-"""``DiffusionPipeline.from_pretrained(folder)`` and the pipeline it gives, under diffusers' spellings.
+"""What all pipelines of this door share: ``from_pretrained``, where networks lie, prompts, steps, decoding.
 
 The numbers are those of diffusers 0.42 on the same folder: its tokenizer's treatment of "!", its noise (drawn
 in the dtype and on the device it would use), its schedulers, its rounding of PIL frames.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from kinescribe.catalog import ModelSpec
+from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.diffusers import is_diffusers
 from kinescribe.checkpoints.files import read_json
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.compat.diffusers.call import Call, Draws, TextToVideoSDPipelineOutput, as_output
-from kinescribe.compat.diffusers.part import Part
+from kinescribe.compat.diffusers.part import Part, Switches
 from kinescribe.compat.diffusers.schedulers import Scheduler, scheduler_of
 from kinescribe.components import Components
 from kinescribe.diffusion.denoiser import Branch, denoiser
@@ -24,8 +27,10 @@ from kinescribe.diffusion.trajectory import Trajectory
 from kinescribe.errors import OptionError
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.tokenizer import Tokenizer
+from kinescribe.pipelines.denoise import LATENT_CHANNELS, Conditions, branches
 from kinescribe.pipelines.device import pick_device
-from kinescribe.pipelines.stages import Replay, decode_clip, encode_text, require_finite, say
+from kinescribe.pipelines.memory import stage
+from kinescribe.pipelines.stages import Replay, decode_clip, encode_text, in_parts, require_finite, say
 
 _HARMLESS = {
     "cache_dir", "custom_revision", "device_map", "force_download", "local_files_only", "low_cpu_mem_usage",
@@ -33,9 +38,13 @@ _HARMLESS = {
     "use_onnx", "use_safetensors",
 }  # fmt: skip
 
+P = TypeVar("P", bound="DiffusionPipeline")
 
-class TextToVideoSDPipeline:
-    """Text to video; build it with ``from_pretrained``, call it, read ``.frames``."""
+
+class DiffusionPipeline(Switches, ABC):
+    """A loaded model; ``from_pretrained`` of this class gives the pipeline that the folder is for."""
+
+    made_for: ClassVar[str]
 
     def __init__(
         self, components: Components, scheduler: Scheduler, *, side: tuple[int, int], dtype: torch.dtype
@@ -50,24 +59,29 @@ class TextToVideoSDPipeline:
         rows, columns = side[0] // factor, side[1] // factor
         self.unet = Part(unet, sample_size=rows if rows == columns else [rows, columns])
         self.vae = Part(vae, scaling_factor=vae.config.scale)
-        self.text_encoder = Part(components.text)
-        self.tokenizer = components.tokenizer
+        self.tokenizer, text = components.require_text()
+        self.text_encoder = Part(text)
+
+    @staticmethod
+    @abstractmethod
+    def fits(spec: ModelSpec) -> bool:
+        """Whether this pipeline runs a model."""
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[P],
         pretrained_model_name_or_path: str | Path,
         *,
         torch_dtype: torch.dtype | str | None = None,
         variant: str | None = None,
         scheduler: Scheduler | None = None,
         **options: Any,
-    ) -> "TextToVideoSDPipeline":
+    ) -> P:
         """Load a folder, or a model by its published name if it is already on this computer.
 
         All parts take ``torch_dtype`` (``dtype`` is the same), float32 if it is left out. ``variant`` falls
         back to the plain files. Options that only steer downloads are accepted. Raises ``OptionError`` for
-        any other, ``WeightsError`` for anything wrong with the files.
+        any other and for a model that the pipeline is not for, ``WeightsError`` for anything wrong with the files.
         """
         asked = torch_dtype or options.pop("dtype", None)
         unknown = sorted(set(options) - _HARMLESS)
@@ -77,39 +91,33 @@ class TextToVideoSDPipeline:
         if not isinstance(dtype, torch.dtype):
             raise OptionError(f"torch_dtype={asked!r}: use a torch dtype, such as torch.float16")
         folder = locate(pretrained_model_name_or_path)
-        components = load_components(folder, device="cpu", dtype=dtype, variant=variant)
+        chosen = cls._chosen(folder, describe(folder, variant=variant, spec=None).spec)
+        with stage("loading"):
+            components = load_components(folder, device="cpu", dtype=dtype, variant=variant)
         if is_diffusers(folder):
-            components.tokenizer = _as_published(components.tokenizer)
+            components.tokenizer = _as_published(components.require_text()[0])
         found = scheduler or scheduler_of(folder, components.schedule)
-        return cls(components, found, side=_side(folder, components), dtype=dtype)
+        return chosen(components, found, side=_side(folder, components), dtype=dtype)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        prompt: str | list[str] | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: int | float | None = None,
-        **options: Any,
-    ) -> TextToVideoSDPipelineOutput | tuple[Any]:
-        """Make one clip of each prompt; ``options`` are the fields of ``Call``, under diffusers' names.
+    @classmethod
+    def _chosen(cls: type[P], folder: Path, spec: ModelSpec) -> type[P]:
+        """The class itself, or for this one the class that the folder names, or that fits its model."""
+        if cls is not DiffusionPipeline:
+            if not cls.fits(spec):
+                raise OptionError(f"{spec.name} is for {spec.kind}: {cls.__name__} runs {cls.made_for}")
+            return cls
+        fitting = {one.__name__: one for one in cls.__subclasses__() if one.fits(spec)}
+        if not fitting:
+            raise OptionError(
+                f"{spec.name} is for {spec.kind} in a way that diffusers has no pipeline for: use kinescribe.load"
+            )
+        index = folder / "model_index.json"
+        named = read_json(index).get("_class_name") if index.is_file() else None
+        return fitting.get(str(named), next(iter(fitting.values())))
 
-        Left out, sizes are those of the folder, frames 16, steps 50, guidance 9 (the embedded model: its
-        own). Raises ``OptionError``, a ``ValueError``, for whatever cannot be done.
-        """
-        call = Call.of(
-            self._components.spec, self._side, prompt=prompt, height=height, width=width,
-            num_frames=num_frames, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-            **options,
-        )  # fmt: skip
-        self._prepare()
-        latents = self._sample(call)
-        frames = (
-            latents if call.output_type == "latent" else as_output(self._decode(latents), call.output_type)
-        )
-        return TextToVideoSDPipelineOutput(frames) if call.return_dict else (frames,)
+    @abstractmethod
+    def __call__(self, *arguments: Any, **options: Any) -> TextToVideoSDPipelineOutput | tuple[Any]:
+        """Make clips; the pipelines say of what."""
 
     def encode_prompt(
         self,
@@ -139,19 +147,20 @@ class TextToVideoSDPipeline:
         assert pair[0] is not None
         return pair[0], pair[1] if do_classifier_free_guidance else None
 
-    def to(self, *args: Any, **options: Any) -> "TextToVideoSDPipeline":
+    def to(self: P, *args: Any, **options: Any) -> P:
         """Move or convert the networks: ``to("cuda")``, ``to(torch.float16)``, or both at once."""
         options.pop("silence_dtype_warnings", None)
         for item in (
             *args,
             *(options.pop(name, None) for name in ("device", "dtype", "torch_device", "torch_dtype")),
         ):
-            if isinstance(item, torch.dtype):
-                self._dtype = item
-                self._components.to(dtype=item)
-            elif item is not None:
-                self._device = pick_device(str(item))
-                self._components.to(device=self._device)
+            with stage("loading"):
+                if isinstance(item, torch.dtype):
+                    self._dtype = item
+                    self._components.to(dtype=item)
+                elif item is not None:
+                    self._device = pick_device(str(item))
+                    self._components.to(device=self._device)
         if options:
             raise OptionError(f"to has no option {next(iter(options))!r}: leave it out")
         return self
@@ -177,24 +186,6 @@ class TextToVideoSDPipeline:
         """The same as ``enable_model_cpu_offload``: networks are moved whole, which is much faster."""
         self.enable_model_cpu_offload(gpu_id, device)
 
-    def enable_vae_slicing(self) -> None:
-        """Nothing to do: frames are always decoded a few at a time."""
-
-    def enable_vae_tiling(self) -> None:
-        """Nothing to do: frames are decoded one by one when they are large."""
-
-    def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
-        """Nothing to do: attention here never holds its whole matrix."""
-
-    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
-        """Nothing to do: attention here is memory-efficient by itself."""
-
-    disable_vae_slicing = disable_vae_tiling = disable_attention_slicing = enable_vae_slicing
-    disable_xformers_memory_efficient_attention = enable_vae_slicing
-
-    def set_progress_bar_config(self, **options: Any) -> None:
-        """Nothing to do: no bar is shown; use ``callback``."""
-
     @property
     def device(self) -> torch.device:
         """Where the networks lie."""
@@ -219,39 +210,59 @@ class TextToVideoSDPipeline:
         if self._components.dtype != wanted:
             self._components.to(dtype=wanted)
 
-    def _sample(self, call: Call) -> Tensor:
-        positive, negative = self.encode_prompt(
-            call.prompt, None, 1, call.guided, call.negative_prompt, call.prompt_embeds,
+    def _result(self, call: Call, latents: Tensor) -> TextToVideoSDPipelineOutput | tuple[Any]:
+        wanted = call.output_type
+        frames = latents if wanted == "latent" else as_output(self._decode(latents), wanted)
+        return TextToVideoSDPipelineOutput(frames) if call.return_dict else (frames,)
+
+    def _prompts(self, call: Call, copies: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Embeddings of the call's prompts, each ``copies`` times, and where there is guidance of the negative ones."""
+        return self.encode_prompt(
+            call.prompt, None, copies, call.guided, call.negative_prompt, call.prompt_embeds,
             call.negative_prompt_embeds,
         )  # fmt: skip
-        unet, factor = self._components.unet, self.vae_scale_factor
-        rows, columns = call.height // factor, call.width // factor
-        shape = (len(positive), unet.config.in_channels, call.num_frames, rows, columns)
-        path = self.scheduler.plan(call.num_inference_steps)
+
+    def _tokens(self, call: Call) -> Conditions:
+        """What a UNet is told that reads text alone."""
+        positive, negative = (
+            None if part is None else Conditioning(tokens=part.to(self._components.dtype))
+            for part in self._prompts(call)
+        )
+        assert positive is not None
+        return branches(positive, negative)
+
+    def _latent_shape(self, clips: int, frames: int, height: int, width: int) -> tuple[int, ...]:
+        factor = self.vae_scale_factor
+        return clips, LATENT_CHANNELS, frames, height // factor, width // factor
+
+    def _draws(self, call: Call, shape: tuple[int, ...]) -> Draws:
         step_dtype = torch.float32 if self.scheduler.draws_float32 else self._dtype
-        draws = Draws(call.generator, shape, device=self._device, dtype=self._dtype, step_dtype=step_dtype)
+        return Draws(call.generator, shape, device=self._device, dtype=self._dtype, step_dtype=step_dtype)
+
+    def _start(self, call: Call, draws: Draws, shape: tuple[int, ...]) -> Tensor:
         latents = draws.initial() if call.latents is None else call.latents.to(self._device)
         if tuple(latents.shape) != shape:
             raise OptionError(f"latents have shape {tuple(latents.shape)}: this call needs {shape}")
-        tokens: dict[str, Tensor] = (
-            {"positive": positive} if negative is None else {"both": torch.cat([negative, positive])}
-        )
-        with self._placed(unet):
-            return self._steps(call, path, latents, draws, tokens)
+        return latents.float()
 
-    def _steps(
-        self, call: Call, path: Trajectory, latents: Tensor, draws: Draws, tokens: dict[str, Tensor]
+    def _denoised(
+        self, call: Call, path: Trajectory, x: Tensor, draws: Draws, conditions: Conditions
     ) -> Tensor:
+        """The latents at the end of ``path``, from ``x`` at its beginning."""
+        with stage("denoising"), self._placed(self._components.unet):
+            return self._steps(call, path, x, draws, conditions)
+
+    def _steps(self, call: Call, path: Trajectory, x: Tensor, draws: Draws, conditions: Conditions) -> Tensor:
         unet, dtype = Replay(self._components.unet), self._components.dtype
 
         def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
             times = torch.full((len(x),), t, device=x.device)
-            return unet(x.to(dtype), times, Conditioning(tokens=tokens[branch].to(dtype)))
+            return unet(x.to(dtype), times, conditions[branch])
 
         prediction = self.scheduler.schedule().config.prediction
-        denoise = denoiser(predict, prediction, guidance=call.guidance_scale)
-        x = latents.float() * path.start
-        steps = self.scheduler.run(denoise, x, path, draws.step, call.eta)
+        denoise = denoiser(in_parts(predict), prediction, guidance=call.guidance_scale)
+        skipped = call.num_inference_steps - len(path)
+        steps = self.scheduler.run(denoise, x, path, draws.step, call.eta, skipped=skipped)
         for index, (leg, step) in enumerate(zip(path, steps, strict=True)):
             x = step.x
             require_finite(x, step=index + 1, total=len(path), unet=self._components.unet, again=unet)
@@ -261,31 +272,30 @@ class TextToVideoSDPipeline:
         return x.to(self._dtype)
 
     def _embed(self, prompts: list[str]) -> Tensor:
-        with self._placed(self._components.text):
+        with stage("reading the prompt"), self._placed(self._components.require_text()[1]):
             return encode_text(self._components, prompts)
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self._components.vae
-        with self._placed(vae):
+        with stage("decoding"), self._placed(vae):
             clips = [torch.cat([images.float() for images in decode_clip(vae, clip)]) for clip in latents]
         return torch.stack(clips)
 
     @contextmanager
-    def _placed(self, network: nn.Module) -> Iterator[None]:
-        """The network where the work is done, and back in main memory afterwards if it is offloaded."""
-        network.to(self._device)
-        try:
+    def _placed(self, *networks: nn.Module) -> Iterator[None]:
+        """The networks where the work is done, and back in main memory afterwards if they are offloaded."""
+        with ExitStack() as back:
+            for network in networks:
+                if self._offloaded:
+                    back.callback(network.to, "cpu")
+                network.to(self._device)
             yield
-        finally:
-            if self._offloaded:
-                network.to("cpu")
-
-
-DiffusionPipeline = TextToVideoSDPipeline
 
 
 def _as_published(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer as the published folder's own code runs it, with every "!" turned into padding."""
+    """The tokenizer as the published folder's own code runs it: where id 0 pads, every "!" is padding."""
+    if tokenizer.padded_with_end:
+        return tokenizer
     return Tokenizer(tokenizer.full, context_length=tokenizer.context_length, exclamation_is_pad=True)
 
 

@@ -7,6 +7,7 @@ hands over only the former: the published folder names no ``timestep_spacing``, 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -132,12 +133,15 @@ class Scheduler:
         return trajectory(self.schedule(), self.grid, steps, self._spacing())
 
     def run(
-        self, denoise: Denoise, x: Tensor, path: Trajectory, noise: StepNoise, eta: float
+        self, denoise: Denoise, x: Tensor, path: Trajectory, noise: StepNoise, eta: float, *, skipped: int = 0
     ) -> Iterator[Step]:
-        """Run the sampler of these settings; ``eta`` counts for DDIM alone."""
-        return self._loop()(denoise, x, path, noise, eta if self.sampler == "ddim" else self.eta)
+        """Run the sampler of these settings; ``eta`` counts for DDIM alone.
 
-    def _loop(self) -> Run:
+        ``skipped`` steps came before ``path``, of which it is a tail.
+        """
+        return self._loop(skipped)(denoise, x, path, noise, eta if self.sampler == "ddim" else self.eta)
+
+    def _loop(self, _skipped: int) -> Run:
         return SAMPLERS[self.sampler].run
 
     def _schedule_config(self) -> ScheduleConfig:
@@ -201,7 +205,7 @@ class PNDMScheduler(Scheduler):
                 )
         return _strided(self.schedule(), super().plan(steps), steps)
 
-    def _loop(self) -> Run:
+    def _loop(self, _skipped: int) -> Run:
         return plms
 
 
@@ -231,10 +235,12 @@ class DPMSolverMultistepScheduler(Scheduler):
         path: Trajectory,
         noise: StepNoise,
         eta: float,  # noqa: ARG002
+        *,
+        skipped: int = 0,
     ) -> Iterator[Step]:
         """The stochastic form is the same loop with as much fresh noise as ancestral sampling."""
         stochastic = self.config["algorithm_type"] == "sde-dpmsolver++"
-        return self._loop()(denoise, x, path, noise, 1.0 if stochastic else 0.0)
+        return self._loop(skipped)(denoise, x, path, noise, 1.0 if stochastic else 0.0)
 
 
 class DPMSolverSinglestepScheduler(Scheduler):
@@ -252,10 +258,10 @@ class DPMSolverSinglestepScheduler(Scheduler):
         "variance_type": None,
     }
 
-    def _loop(self) -> Run:
+    def _loop(self, skipped: int) -> Run:
         if self.config["algorithm_type"] != "dpmsolver++":
             raise OptionError("DPMSolverSinglestepScheduler: algorithm_type must be 'dpmsolver++'")
-        return dpmpp_2s
+        return partial(dpmpp_2s, skipped=skipped)
 
     def _spacing(self) -> Spacing:
         return "karras" if self.config["use_karras_sigmas"] else "linspace"

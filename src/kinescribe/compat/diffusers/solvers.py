@@ -35,17 +35,19 @@ def plms(denoise: Denoise, x: Tensor, path: Trajectory, _noise: StepNoise, _eta:
         yield Step(x, clean)
 
 
-def dpmpp_2s(denoise: Denoise, x: Tensor, path: Trajectory, _noise: StepNoise, _eta: float) -> Iterator[Step]:
+def dpmpp_2s(
+    denoise: Denoise, x: Tensor, path: Trajectory, _noise: StepNoise, _eta: float, *, skipped: int = 0
+) -> Iterator[Step]:
     """DPM-Solver++(2S) (Lu et al., 2211.01095), as ``DPMSolverSinglestepScheduler`` runs it.
 
     Steps go in pairs: one of first order, then one of second order over both, from the pair's beginning. The
-    last step is of first order.
+    last step is of first order, and so is a first one that would end a pair, where ``skipped`` steps came before.
     """
     origin, last = x, len(path) - 1
     before = Step(x, x)
     for index, (now, to, t) in enumerate(path):
         clean = denoise(x, now, t)
-        if index % 2 == 0 or index == last:
+        if (index + skipped) % 2 == 0 or index in (0, last):
             origin = x
             x = _towards(origin, now, to, clean)
         else:

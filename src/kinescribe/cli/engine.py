@@ -1,0 +1,103 @@
+"""Which model runs and where: found and judged before its weights are read, then loaded."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+from kinescribe.catalog import CATALOG, DEFAULT_MODEL, Kind, ModelSpec, find_spec
+from kinescribe.cli.progress import Display
+from kinescribe.cli.terminal import Terminal
+from kinescribe.errors import OptionError
+
+MADE_OF = {
+    "text-to-video": "from text",
+    "image-to-video": "from pictures",
+    "video-to-video": "anew from clips",
+}
+
+
+@runtime_checkable
+class Pipeline(Protocol):
+    """What is needed of a loaded model; `kinescribe.load` gives one."""
+
+    spec: ModelSpec
+    components: Any
+
+    def stream(self, *asked: Any, **options: Any) -> Iterator[Any]:
+        """Steps, then the video; of a list of prompts the list of videos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """A model for a task, and where it runs; `model_hash` is that of the weights which it should have."""
+
+    model: str
+    device: str
+    dtype: str
+    task: Kind
+    model_hash: str | None = None
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """What the model was made for, before any weights are read; OptionError if that is another task."""
+        spec = find_spec(self.model)
+        if spec is None or spec.kind != self.task:
+            from kinescribe.checkpoints.detect import describe
+            from kinescribe.checkpoints.load import locate
+            from kinescribe.pipelines.checks import require_kind
+
+            spec = spec or describe(locate(self.model), variant=None, spec=None).spec
+            require_kind(spec, self.task)
+        return spec
+
+    def require_here(self) -> None:
+        """Raise WeightsError, with the command that gets it, for a model that is not on this computer."""
+        from kinescribe.checkpoints.load import locate
+
+        locate(self.model)
+
+    def load(self, terminal: Terminal, shown: Display) -> Pipeline:
+        """Load the model and say which it is; torch is imported here and not before."""
+        shown.stage(f"loading {self.model}")
+        from kinescribe.pipelines.load import load
+
+        pipeline = load(self.model, task=self.task, device=self.device, dtype=self.dtype)
+        spec, components = pipeline.spec, pipeline.components
+        dtype = str(components.dtype).removeprefix("torch.")
+        terminal.note(f"{spec.name} on {components.device} in {dtype}")
+        _show_licence(spec, terminal)
+        if not spec.embedded and spec.notes:
+            terminal.note(f"known of {spec.name}: {'; '.join(spec.notes)}")
+        if self.model_hash not in (None, components.model_hash):
+            terminal.note(
+                f"warning: the clip was made with other weights of {spec.name}: the frames will differ"
+            )
+        return pipeline
+
+
+def _show_licence(spec: ModelSpec, terminal: Terminal) -> None:
+    from kinescribe.checkpoints.store import remember_licence
+
+    if not terminal.quiet and remember_licence(spec):
+        known = find_spec(spec.name) is not None
+        again = f" (said once; kinescribe models show {spec.name} tells it again)" if known else ""
+        terminal.note(f"licence of the weights of {spec.name}: {spec.licence}{again}")
+
+
+def default_model(task: Kind, flag: str = "--model") -> str:
+    """The model for a task that comes with the package; OptionError that names the others if there is none."""
+    from kinescribe.checkpoints.store import model_folder
+
+    able = [spec for spec in CATALOG.values() if spec.kind == task]
+    for spec in able:
+        if spec.embedded and model_folder(spec):
+            return spec.name
+    here = [f"{flag} {spec.name} (here)" for spec in able if model_folder(spec)]
+    there = [f"{flag} {spec.name}" for spec in able if spec.sources and not model_folder(spec)]
+    fetched = [f"{' or '.join(there)} (got by kinescribe models pull NAME)"] if there else []
+    other = [f"{flag} {DEFAULT_MODEL} or another text-to-video model"] if task == "video-to-video" else []
+    ways = ", ".join([*here, *fetched, *other])
+    raise OptionError(
+        f"no model that makes clips {MADE_OF[task]} comes with the package: use {ways}, or {flag} FOLDER"
+    )
