@@ -1,7 +1,7 @@
 """From one layout to another, every tensor accounted for and compared once it is written."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,17 @@ from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.export import write_diffusers
 from kinescribe.checkpoints.export_modelscope import write_modelscope
 from kinescribe.checkpoints.load import locate, require_files
+from kinescribe.checkpoints.lora import Lora, read_lora
 from kinescribe.checkpoints.native import write_native
+from kinescribe.checkpoints.read import is_finite
 from kinescribe.checkpoints.source import Part, Source, shared_files, unneeded
 from kinescribe.checkpoints.staging import Content, staged
 from kinescribe.checkpoints.store import folder_bytes, require_intact
-from kinescribe.errors import OptionError, WeightsError
+from kinescribe.errors import NumbersError, OptionError, WeightsError
+from kinescribe.models.adapters import LowRank, Place, changed
+
+Added = dict[Place, list[tuple[LowRank, float]]]
+"""The changes of each weight, and how strong each is."""
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -34,6 +40,8 @@ class ConvertReport:
     """The format asked for, or "as stored"."""
     tensors: int
     bytes: int
+    loras: tuple[str, ...]
+    """What was added to the weights."""
     left_out: tuple[str, ...]
     """Tensors of the source that the model does not need, by file and first name, with their number."""
     cannot_hold: tuple[str, ...]
@@ -50,11 +58,14 @@ def convert(
     as_model: str | None = None,
     base: str | Path | None = None,
     overwrite: bool = False,
+    loras: Sequence[tuple[str | Path, float]] = (),
+    allow_partial: bool = False,
 ) -> ConvertReport:
     """Write the model at ``src`` (name, folder or bare file) to the folder ``out``, native, diffusers or modelscope.
 
     ``dtype`` is float16, bfloat16, float32 or None for the numbers as stored. The folder appears whole or not
-    at all. ``variant``, ``as_model`` and ``base`` are those of ``load_components``.
+    at all. ``variant``, ``as_model`` and ``base`` are those of ``load_components``; ``loras``, each with its scale,
+    are added to the weights, ``allow_partial`` is that of ``read_lora``.
 
     Raises:
         OptionError: an unknown layout or dtype, or a folder that exists.
@@ -71,9 +82,12 @@ def convert(
     require_files(source)
     require_intact(source.path)
     chosen = None if dtype is None else _DTYPES[dtype]
+    configs = [part.config for part in source.parts if part.name in ("unet", "conditions", "text")]
+    read = [read_lora(Path(path), configs, allow_partial=allow_partial) for path, _ in loras]
+    added = _added(read, [scale for _, scale in loras])
     with staged(Path(out), overwrite=overwrite) as folder:
-        cannot_hold = writer(folder, _content(source), chosen) or ()
-        compared = _prove_equal(source, describe(folder, variant=None, spec=None), chosen)
+        cannot_hold = writer(folder, _content(source, added), chosen) or ()
+        compared = _prove_equal(source, added, describe(folder, variant=None, spec=None), chosen)
     return ConvertReport(
         source=str(source.path),
         layout=source.layout,
@@ -82,6 +96,7 @@ def convert(
         dtype=dtype or "as stored",
         tensors=compared,
         bytes=folder_bytes(Path(out)),
+        loras=tuple(f"{lora}, scale {scale:g}" for lora, (_, scale) in zip(read, loras, strict=True)),
         left_out=tuple(line for parts in shared_files(source.parts).values() for line in _left_out(parts)),
         cannot_hold=cannot_hold,
     )
@@ -98,27 +113,42 @@ def _writer(to: str) -> Callable[[Path, Content, torch.dtype | None], tuple[str,
     return writers[to]
 
 
-def _content(source: Source) -> Content:
+def _added(loras: Sequence[Lora], scales: Sequence[float]) -> Added:
+    added: Added = {}
+    for lora, scale in zip(loras, scales, strict=True):
+        for change in lora.adapter.changes:
+            added.setdefault((change.network, change.weight), []).append((change, scale))
+    return added
+
+
+def _content(source: Source, added: Added) -> Content:
     return Content(
         configs={part.name: part.config for part in source.parts},
-        tensors={part.name: _tensors(part) for part in source.parts},
+        tensors={part.name: _tensors(part, added) for part in source.parts},
         tokenizer=None if source.tokenizer is None else source.tokenizer.load(),
         schedule=source.schedule,
         spec=source.spec,
     )
 
 
-def _tensors(part: Part) -> Iterator[tuple[str, Tensor]]:
-    """The part's tensors under our names; its files are opened when the first is asked for."""
+def _tensors(part: Part, added: Added) -> Iterator[tuple[str, Tensor]]:
+    """The part's tensors under our names, with what is added; its files are opened when the first is asked for."""
     weights, names = part.open()
-    yield from part.keymap.to_ours(lambda name: weights.read(names[name]))
+    for name, tensor in part.keymap.to_ours(lambda name: weights.read(names[name])):
+        changes = added.get((part.name, name))
+        whole = tensor if changes is None else changed(tensor, changes)
+        if changes is not None and not is_finite(whole):
+            raise NumbersError(
+                f"with its LoRAs {name} holds numbers too large for its format: use a smaller scale"
+            )
+        yield name, whole
 
 
-def _prove_equal(source: Source, target: Source, dtype: torch.dtype | None) -> int:
+def _prove_equal(source: Source, added: Added, target: Source, dtype: torch.dtype | None) -> int:
     """Compare what was written with what was read, number by number; how many tensors were."""
     count = 0
     for before, after in zip(source.parts, target.parts, strict=True):
-        for (name, old), (_, new) in zip(_tensors(before), _tensors(after), strict=True):
+        for (name, old), (_, new) in zip(_tensors(before, added), _tensors(after, {}), strict=True):
             if not torch.equal(old if dtype is None else old.to(dtype), new):
                 raise WeightsError(f"{before.name}: {name} came out different: nothing was kept, report this")
             count += 1

@@ -143,6 +143,8 @@ def _not_for_diffusers(content: Content) -> list[str]:
         reasons.append("its vocabulary is compact")
     if content.schedule.kind == "logsnr_cosine_interpolated":
         reasons.append("its schedule has no name there")
+    if content.schedule.shift != 1:
+        reasons.append("its steps are shifted towards noise")
     return reasons
 
 

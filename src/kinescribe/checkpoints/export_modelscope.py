@@ -117,7 +117,9 @@ def _no_words(tokenizer: Tokenizer | None) -> list[str]:
 def _lost_spacing(schedule: ScheduleConfig, family: Family) -> tuple[str, ...]:
     usual = _schedule_of(family)
     fields = [
-        name for name in ("spacing", "offset", "final") if getattr(schedule, name) != getattr(usual, name)
+        name
+        for name in ("spacing", "offset", "final", "shift")
+        if getattr(schedule, name) != getattr(usual, name)
     ]
     return (f"schedule: {', '.join(fields)}",) if fields else ()
 

@@ -31,7 +31,10 @@ _LOCAL = re.compile(r"^(local_image_|local_temporal_|image_latents_)")
 _GLOBAL = re.compile(r"^context_embedding")
 # Relatives that share the trunk and are not supported, under either layout's names.
 _STRANGERS = (
-    (r"(lora_(up|down|A|B)|_lora)\b", "a low-rank adapter (InstructVideo or LoRA), not whole weights"),
+    (
+        r"(lora_(up|down|A|B)|_lora)\b",
+        "a low-rank adapter (InstructVideo or LoRA; --lora adds one to a model), not whole weights",
+    ),
     (r"adapter\.", "a DreamVideo adapter, not whole weights"),
     (r"^(a|m)sim_embedding\.", "HiGen"),
     (r"^((single_)?sketch|depth|motion|masked|canny)_embedding", "VideoComposer"),

@@ -24,27 +24,21 @@ def safetensors_header(path: Path) -> dict[str, Any]:
         WeightsError: header too long or not JSON, a name twice, offsets that overlap, leave holes or do not
             agree with the shapes, or a file shorter or longer than its header says.
     """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else None
-        if length is None or length > size - 8:
-            need = "at least 8 bytes" if length is None else f"a header of {length} bytes"
-            raise WeightsError(f"{path}: {size} bytes, but it needs {need}: cut off, fetch it again")
-        if length > HEADER_LIMIT:
-            raise WeightsError(
-                f"{path}: a header of {length} bytes, over the limit of {HEADER_LIMIT}: refused"
-            )
-        raw = stream.read(length)
-    try:
-        header = json.loads(raw, object_pairs_hook=lambda pairs: _unique(path, pairs))
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its header is not JSON ({error}): fetch it again") from error
-    if not isinstance(header, dict):
-        raise WeightsError(f"{path}: its header is no table: fetch it again")
+    header, size = _header(path)
     header.pop("__metadata__", None)
-    _check_offsets(path, header, size - 8 - length)
+    _check_offsets(path, header, size)
     return header
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """What the writer of a safetensors file noted in it, empty for any other file; texts, believed by nobody.
+
+    Raises ``WeightsError`` for a header that cannot be read.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    noted = _header(path)[0].get("__metadata__")
+    return {str(key): str(value) for key, value in noted.items()} if isinstance(noted, dict) else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -97,6 +91,29 @@ def refuse_strangers(path: Path) -> None:
         )
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError(f"{path}: a web page saved in place of the weights: download the file itself")
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header as it stands, and how many bytes follow it."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else None
+        if length is None or length > size - 8:
+            need = "at least 8 bytes" if length is None else f"a header of {length} bytes"
+            raise WeightsError(f"{path}: {size} bytes, but it needs {need}: cut off, fetch it again")
+        if length > HEADER_LIMIT:
+            raise WeightsError(
+                f"{path}: a header of {length} bytes, over the limit of {HEADER_LIMIT}: refused"
+            )
+        raw = stream.read(length)
+    try:
+        header = json.loads(raw, object_pairs_hook=lambda pairs: _unique(path, pairs))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: its header is not JSON ({error}): fetch it again") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path}: its header is no table: fetch it again")
+    return header, size - 8 - length
 
 
 def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

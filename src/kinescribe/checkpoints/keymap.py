@@ -115,7 +115,7 @@ class KeyMap:
             wrong=tuple(
                 Mismatch(name, found[name], shape)
                 for name, shape in wanted.items()
-                if name in found and _trimmed(found[name]) != _trimmed(shape)
+                if name in found and trimmed(found[name]) != trimmed(shape)
             ),
         )
 
@@ -276,6 +276,13 @@ def own_map(network: nn.Module) -> KeyMap:
     return KeyMap(tuple(Entry(name, (name,), 0) for name in shapes), shapes)
 
 
+def trimmed(shape: Shape) -> Shape:
+    """The shape without axes of length one at its end."""
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
 _Tails = tuple[tuple[str, str, str, tuple[int, int]], ...]
 _SAME = (0, 0)
 _RESIDUAL: _Tails = (
@@ -360,12 +367,6 @@ def _block(ours: str, modelscope: str, diffusers: str, j: int, *, attention: boo
 
 def _named(pattern: str, suffix: str) -> str:
     return pattern.replace("*", suffix) if "*" in pattern else f"{pattern}.{suffix}"
-
-
-def _trimmed(shape: Shape) -> Shape:
-    while shape and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
 
 
 def _first(names: Iterable[str], count: int = 5) -> str:

@@ -97,7 +97,7 @@ def write_native(folder: Path, content: Content, *, dtype: torch.dtype | None) -
     document: dict[str, Any] = {"format": FORMAT, "kind": content.spec.kind}
     document["spec"] = _spec_table(content.spec)
     document |= {name: _told(config) for name, config in content.configs.items()}
-    document["schedule"] = dataclasses.asdict(content.schedule)
+    document["schedule"] = _told(content.schedule)
     if content.tokenizer is not None:
         document["tokenizer"] = _write_tokenizer(folder, content.tokenizer)
     document["files"] = {path.name: _entry(path) for path in sorted(folder.iterdir())}

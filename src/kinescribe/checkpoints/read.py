@@ -155,6 +155,8 @@ def _open_archive(path: Path) -> WeightFile:
     content = _unpickled(path)
     nested = content.get("state_dict") if isinstance(content, dict) else None
     state = nested if isinstance(nested, dict) else content
+    if isinstance(state, list) and all(isinstance(value, Tensor) for value in state):
+        state = dict(enumerate(state))  # as a trainer of adapters writes them: their places are their names
     if not isinstance(state, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, not a table of tensors")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}

@@ -9,9 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import lora_files
 from goldens import folder
 from kinescribe.checkpoints.convert import convert
+from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components
+from kinescribe.checkpoints.lora import read_lora
 from kinescribe.checkpoints.native import save_native
 from kinescribe.components import Components
 from kinescribe.errors import NumbersError, OptionError, WeightsError
@@ -169,3 +172,40 @@ def test_a_damaged_source_of_ours_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(WeightsError, match="changed"):
         convert(tmp_path / "m", tmp_path / "n", "diffusers")
+
+
+def test_loras_become_part_of_the_model(tmp_path: Path) -> None:
+    table = lora_files.factors()
+    path = lora_files.diffusers(tmp_path / "style.safetensors", table)
+    report = convert(
+        FIXTURE / "diffusers", tmp_path / "m", dtype="float32", loras=[(path, 0.5), (path, 0.25)]
+    )
+    assert report.loras == tuple(
+        f"style.safetensors: matched {len(table)} of {len(table)} layers, rank 2 (PEFT), scale {scale}"
+        for scale in (0.5, 0.25)
+    )
+    components = load_components(FIXTURE / "diffusers")
+    made = load_components(tmp_path / "m", dtype=torch.float32)
+    source = describe(FIXTURE / "diffusers", variant=None, spec=None)
+    lora = read_lora(path, [part.config for part in (source.unet, source.text) if part is not None])
+    components.to(dtype=torch.float16)
+    components.adapters.add(lora.adapter, 0.75)
+    for ours, theirs in ((components.unet, made.unet), (components.text, made.text)):
+        assert ours is not None and theirs is not None
+        for name, tensor in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name].float(), tensor, rtol=2e-3, atol=1e-5)
+    assert made.model_hash != load_components(FIXTURE / "diffusers", dtype=torch.float32).model_hash
+
+
+def test_a_lora_that_does_not_fit_leaves_no_folder(tmp_path: Path) -> None:
+    wide = {name: (down[:, :-1], up) for name, (down, up) in lora_files.factors().items()}
+    with pytest.raises(WeightsError, match="made for another model"):
+        convert(
+            FIXTURE / "diffusers",
+            tmp_path / "m",
+            loras=[(lora_files.kohya(tmp_path / "k.safetensors", wide), 1.0)],
+        )
+    huge = lora_files.kohya(tmp_path / "h.safetensors", lora_files.factors(size=1e25))
+    with pytest.raises(NumbersError, match="too large for its format"):
+        convert(FIXTURE / "diffusers", tmp_path / "m", loras=[(huge, 1.0)])
+    assert not (tmp_path / "m").exists()

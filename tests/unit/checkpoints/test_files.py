@@ -8,7 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kinescribe.checkpoints.files import inside, read_json, refuse_strangers, safetensors_header, sha256
+from kinescribe.checkpoints.files import (
+    inside,
+    read_json,
+    refuse_strangers,
+    safetensors_header,
+    safetensors_metadata,
+    sha256,
+)
 from kinescribe.errors import WeightsError
 
 
@@ -126,3 +133,11 @@ def test_broken_json_is_one_line(tmp_path: Path, text: str) -> None:
 def test_sum_of_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     assert sha256(tmp_path / "x").startswith("e3b0c44298fc1c14")
+
+
+def test_a_writers_notes_are_read_as_text(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", {"by": "someone"})
+    save_file({"a": torch.ones(1)}, tmp_path / "b.safetensors")
+    assert safetensors_metadata(tmp_path / "a.safetensors") == {"by": "someone"}
+    assert safetensors_metadata(tmp_path / "b.safetensors") == {}
+    assert safetensors_metadata(tmp_path / "c.pt") == {}

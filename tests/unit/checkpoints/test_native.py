@@ -79,6 +79,13 @@ def test_row_padding_is_kept_and_is_one_in_folders_of_before_it(
     assert load_components(folder).unet.config.row_padding == 1
 
 
+def test_shifted_times_are_kept_and_even_ones_not_told(tmp_path: Path, components: Components) -> None:
+    even = json.loads((save(tmp_path / "even", components) / "kinescribe.json").read_text())
+    assert "shift" not in even["schedule"]
+    components.schedule = replace(components.schedule, shift=3.0)
+    assert load_components(save(tmp_path / "m", components)).schedule == components.schedule
+
+
 def test_numbers_can_be_halved(tmp_path: Path, components: Components) -> None:
     back = load_components(save(tmp_path / "m", components, dtype=torch.float16))
     assert back.dtype == torch.float16

@@ -131,9 +131,16 @@ def test_an_archive_without_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"step": 3}, tmp_path / "m.pth")
     with pytest.raises(WeightsError, match="no tensors"):
         open_weights([tmp_path / "m.pth"])
-    torch.save([torch.ones(1)], tmp_path / "m.pth")
+    torch.save([torch.ones(1), 2.0], tmp_path / "m.pth")
     with pytest.raises(WeightsError, match="holds a list"):
         open_weights([tmp_path / "m.pth"])
+
+
+def test_in_a_list_of_tensors_places_are_names(tmp_path: Path) -> None:
+    torch.save([torch.ones(1), torch.zeros(2, 3)], tmp_path / "m.pt")
+    weights = open_weights([tmp_path / "m.pt"])
+    assert weights.shapes == {"0": (1,), "1": (2, 3)}
+    assert torch.equal(weights.read("0"), torch.ones(1))
 
 
 def test_safetensors_under_another_ending_is_known_by_its_content(tmp_path: Path) -> None:

@@ -207,9 +207,9 @@ def test_memory_that_runs_out_in_both_passes_makes_them_one_after_the_other(
     wanted = pipe(PANDA, generator=torch.Generator().manual_seed(1), **options).frames
     unet, sizes = pipe._components.unet, []
 
-    def small(x: torch.Tensor, *_: Any) -> None:
-        sizes.append(len(x))
-        if len(x) == 2:
+    def small(_x: torch.Tensor, _t: torch.Tensor, told: Any) -> None:
+        sizes.append(len(told.tokens))
+        if len(told.tokens) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     handle = unet.register_forward_pre_hook(lambda _, args: small(*args))

@@ -76,6 +76,11 @@ class Call:
         """A second, negative branch is asked too."""
         return self.guidance_scale > 1.0
 
+    @property
+    def lora_scale(self) -> float:
+        """What the weights of the active adapters are multiplied with in this call."""
+        return (self.cross_attention_kwargs or {}).get("scale", 1.0)
+
     def check(self, *, reads: int | None) -> None:
         """Raise ``OptionError`` for contradictions and for what is not supported.
 
@@ -92,7 +97,10 @@ class Call:
         if self.clip_skip not in (None, reads):
             raise OptionError(f"clip_skip={self.clip_skip}: this family reads one layer only; leave it out")
         if set(self.cross_attention_kwargs or {}) - {"scale"}:
-            raise OptionError("cross_attention_kwargs: only 'scale' is understood, and does nothing here")
+            raise OptionError("cross_attention_kwargs: only 'scale', that of the LoRAs, is understood")
+        scale = (self.cross_attention_kwargs or {}).get("scale", 1.0)
+        if not isinstance(scale, int | float):
+            raise OptionError(f"cross_attention_kwargs: scale={scale!r} is no number")
 
 
 def given_or(value: int | None, otherwise: int) -> int:

@@ -95,7 +95,7 @@ class I2VGenXLPipeline(DiffusionPipeline):
         require_size(height, width)
         require_count(num_frames=frames, target_fps=fps, num_videos_per_prompt=copies)
         pictures = pictures_of(image)
-        self._prepare()
+        self._prepare(call)
         positive, negative = self._prompts(call, copies)
         shape = self._latent_shape(len(positive), frames, height, width)
         draws = self._draws(call, shape)

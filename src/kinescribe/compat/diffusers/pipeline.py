@@ -19,6 +19,7 @@ from kinescribe.checkpoints.diffusers import is_diffusers
 from kinescribe.checkpoints.files import read_json
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.compat.diffusers.call import Call, Draws, TextToVideoSDPipelineOutput, as_output
+from kinescribe.compat.diffusers.loras import LoraLoading
 from kinescribe.compat.diffusers.part import Part, Switches
 from kinescribe.compat.diffusers.schedulers import Scheduler, scheduler_of
 from kinescribe.components import Components
@@ -30,7 +31,8 @@ from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.pipelines.denoise import LATENT_CHANNELS, Conditions, branches
 from kinescribe.pipelines.device import pick_device
 from kinescribe.pipelines.memory import stage
-from kinescribe.pipelines.stages import Replay, decode_clip, encode_text, in_parts, require_finite, say
+from kinescribe.pipelines.stages import decode_clip, encode_text, in_parts, say
+from kinescribe.pipelines.watch import Watched
 
 _HARMLESS = {
     "cache_dir", "custom_revision", "device_map", "force_download", "local_files_only", "low_cpu_mem_usage",
@@ -41,7 +43,7 @@ _HARMLESS = {
 P = TypeVar("P", bound="DiffusionPipeline")
 
 
-class DiffusionPipeline(Switches, ABC):
+class DiffusionPipeline(Switches, LoraLoading, ABC):
     """A loaded model; ``from_pretrained`` of this class gives the pipeline that the folder is for."""
 
     made_for: ClassVar[str]
@@ -49,6 +51,7 @@ class DiffusionPipeline(Switches, ABC):
     def __init__(
         self, components: Components, scheduler: Scheduler, *, side: tuple[int, int], dtype: torch.dtype
     ) -> None:
+        super().__init__()
         self._components = components
         self._side = side
         self._dtype = dtype
@@ -201,14 +204,18 @@ class DiffusionPipeline(Switches, ABC):
         """Pixels a side of one latent."""
         return self._components.vae.config.factor
 
-    def _prepare(self) -> None:
-        """Half precision is for GPUs: on a processor it takes minutes where float32 takes seconds."""
+    def _prepare(self, call: Call) -> None:
+        """Number format and adapters as the call needs them.
+
+        Half precision is for GPUs: on a processor it takes minutes where float32 takes seconds.
+        """
         slow = self._device.type == "cpu" and self._dtype == torch.float16
         if slow and self._components.dtype != torch.float32:
             say("float16 is very slow on a processor: computing in float32")
         wanted = torch.float32 if slow else self._dtype
         if self._components.dtype != wanted:
             self._components.to(dtype=wanted)
+        self._lay_loras(call.lora_scale)
 
     def _result(self, call: Call, latents: Tensor) -> TextToVideoSDPipelineOutput | tuple[Any]:
         wanted = call.output_type
@@ -253,7 +260,8 @@ class DiffusionPipeline(Switches, ABC):
             return self._steps(call, path, x, draws, conditions)
 
     def _steps(self, call: Call, path: Trajectory, x: Tensor, draws: Draws, conditions: Conditions) -> Tensor:
-        unet, dtype = Replay(self._components.unet), self._components.dtype
+        unet = Watched(self._components.unet, self._components.predict, len(path))
+        dtype = self._components.dtype
 
         def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
             times = torch.full((len(x),), t, device=x.device)
@@ -265,10 +273,11 @@ class DiffusionPipeline(Switches, ABC):
         steps = self.scheduler.run(denoise, x, path, draws.step, call.eta, skipped=skipped)
         for index, (leg, step) in enumerate(zip(path, steps, strict=True)):
             x = step.x
-            require_finite(x, step=index + 1, total=len(path), unet=self._components.unet, again=unet)
+            unet.after(index + 1, x)
             if call.callback is not None and index % call.callback_steps == 0:
                 shown = x / leg.to.signal if self.scheduler.latents_in_ratio_space else x
                 call.callback(index, torch.tensor(leg.t), shown.to(self._dtype))
+        unet.settle()
         return x.to(self._dtype)
 
     def _embed(self, prompts: list[str]) -> Tensor:

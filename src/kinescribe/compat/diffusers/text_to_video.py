@@ -57,7 +57,7 @@ class TextToVideoSDPipeline(DiffusionPipeline):
         frames = given_or(num_frames, spec.defaults.frames if own else FRAMES)
         require_size(height, width)
         require_count(num_frames=frames)
-        self._prepare()
+        self._prepare(call)
         conditions = self._tokens(call)
         clips = len(conditions["positive"].tokens)
         shape = self._latent_shape(clips, frames, height, width)

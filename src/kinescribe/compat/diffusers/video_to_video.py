@@ -62,7 +62,7 @@ class VideoToVideoSDPipeline(DiffusionPipeline):
         pixels = clip_of(video)
         count, _, height, width = pixels.shape
         require_size(height, width)
-        self._prepare()
+        self._prepare(call)
         conditions = self._tokens(call)
         if len(conditions["positive"].tokens) != 1:
             raise OptionError("several prompts for one clip: give one a call")
