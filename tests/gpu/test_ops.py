@@ -1,11 +1,28 @@
-"""Fast operations on a GPU against a float64 reference on the CPU."""
+"""Fast operations on a GPU against a float64 reference."""
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from kinescribe.ops.attention import frame_attention, frame_attention_reference
-from kinescribe.ops.group_norm import group_norm, group_norm_by_channel, group_norm_reference
-from kinescribe.ops.select import frame_attention_version
+from kinescribe.ops.attention import (
+    attention,
+    attention_reference,
+    frame_attention,
+    frame_attention_packed,
+    frame_attention_reference,
+)
+from kinescribe.ops.convolution import add, convolve
+from kinescribe.ops.group_norm import (
+    add_group_norm,
+    group_norm,
+    group_norm_by_channel,
+    group_norm_reference,
+)
+from kinescribe.ops.layer_norm import add_layer_norm, layer_norm, layer_norm_reference
+from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
+from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
+from kinescribe.ops.tiles import linear_tile
+from kinescribe.ops.upsample import upsample_conv, upsample_conv_reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -13,8 +30,30 @@ pytestmark = [
 ]
 
 
+BOUNDS = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
+HALF = pytest.mark.parametrize("dtype", list(BOUNDS))
+# Frames and clips of every level of the UNet, concatenated inputs, ragged rows, frames of the autoencoder.
+NORMED = pytest.mark.parametrize(
+    "shape",
+    [
+        (32, 320, 32, 32), (2, 320, 16, 1024), (4, 960, 37, 5), (32, 640, 16, 16), (32, 1920, 8, 8), (2, 1280, 16, 16),
+        (3, 2560, 4, 4), (1, 128, 200, 333), (1, 512, 90, 160),
+    ],
+)  # fmt: skip
+
+
+def drawn(*shape: int, dtype: torch.dtype, mean: float = 0.0) -> torch.Tensor:
+    """Random numbers, beside freed memory of the same size full of NaN, which results are likely to get."""
+    torch.full(shape, torch.nan, device="cuda", dtype=dtype)
+    return (torch.randn(shape, device="cuda") + mean).to(dtype)
+
+
+def pictures(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return drawn(*shape, dtype=dtype, mean=0.5).contiguous(memory_format=torch.channels_last)
+
+
 def relative(mine: torch.Tensor, reference: torch.Tensor) -> float:
-    return float((mine.double().cpu() - reference).norm() / reference.norm())
+    return float((mine.double().to(reference.device) - reference).norm() / reference.norm())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -51,3 +90,157 @@ def test_group_norm_stays_channels_last(version: object) -> None:
     expected = group_norm_reference(first, 32, *rest, 1e-5, silu=True)
     assert relative(out, expected) < 1e-6
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@HALF
+@NORMED
+@pytest.mark.parametrize("shifted", [False, True])
+@torch.inference_mode()
+def test_group_norm_kernels(shape: tuple[int, ...], shifted: bool, dtype: torch.dtype) -> None:
+    x, (weight, bias) = pictures(*shape, dtype=dtype), drawn(2, shape[1], dtype=dtype)
+    repeats = 2 if shape[0] % 2 == 0 else 1
+    shift = drawn(shape[0] // repeats, shape[1], dtype=dtype) if shifted else None
+    assert kernels_serve(x, weight, bias, shift)
+    out = group_norm(x, 32, weight, bias, 1e-5, silu=shifted, shift=shift)
+    exact = x.double()
+    if shift is not None:
+        exact = exact + shift.double().repeat_interleave(repeats, 0)[:, :, None, None]
+    expected = group_norm_reference(exact, 32, weight.double(), bias.double(), 1e-5, silu=shifted)
+    assert relative(out, expected) < BOUNDS[dtype]
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(out, group_norm(x, 32, weight, bias, 1e-5, silu=shifted, shift=shift))
+
+
+@HALF
+@NORMED
+@torch.inference_mode()
+def test_add_group_norm_kernels(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x, y, (weight, bias) = *(pictures(*shape, dtype=dtype) for _ in "xy"), drawn(2, shape[1], dtype=dtype)
+    total, out = add_group_norm(x, y, 32, weight, bias, 1e-5, silu=True)
+    assert torch.equal(total, x + y)
+    expected = group_norm_reference((x + y).double(), 32, weight.double(), bias.double(), 1e-5, silu=True)
+    assert relative(out, expected) < BOUNDS[dtype]
+
+
+@torch.inference_mode()
+def test_group_norm_kernels_keep_a_far_mean_apart() -> None:
+    x = drawn(1, 320, 64, 64, dtype=torch.float16).mul_(0.1).add_(100)
+    x = x.contiguous(memory_format=torch.channels_last)
+    one, zero = torch.ones(320, device="cuda").half(), torch.zeros(320, device="cuda").half()
+    expected = group_norm_reference(x.double(), 32, one.double(), zero.double(), 1e-5, silu=False)
+    assert relative(group_norm(x, 32, one, zero, 1e-5, silu=False), expected) < 1e-3
+
+
+@HALF
+@pytest.mark.parametrize("frames", [5, 16, 32, 64])
+@torch.inference_mode()
+def test_packed_frame_attention_reads_in_place(frames: int, dtype: torch.dtype) -> None:
+    qkv = drawn(2, frames, 70, 3 * 5 * 64, dtype=dtype)
+    expected = frame_attention_reference(*qkv.double().chunk(3, -1), 5)
+    assert relative(frame_attention_packed(qkv, 5), expected) < BOUNDS[dtype]
+
+
+@HALF
+@pytest.mark.parametrize(("rows", "width"), [(7, 64), (4100, 320), (1000, 640), (333, 1280)])
+@torch.inference_mode()
+def test_layer_norm_kernel(rows: int, width: int, dtype: torch.dtype) -> None:
+    x, y, (weight, bias) = (
+        *(drawn(rows, width, dtype=dtype, mean=1) for _ in "xy"),
+        drawn(2, width, dtype=dtype),
+    )
+    total, out = add_layer_norm(x, y, weight, bias, 1e-5)
+    assert torch.equal(total, x + y)
+    for mine, source in ((out, x + y), (layer_norm(x, weight, bias, 1e-5), x)):
+        expected = layer_norm_reference(source.double(), weight.double(), bias.double(), 1e-5)
+        assert relative(mine, expected) < BOUNDS[dtype]
+
+
+@HALF
+@torch.inference_mode()
+def test_geglu_kernel(dtype: torch.dtype) -> None:
+    for rows, width in ((70000, 64), (1000, 1280), (3, 300)):
+        x = drawn(rows, 2 * width, dtype=dtype).mul_(3)
+        assert relative(geglu(x), geglu_reference(x.double())) < BOUNDS[dtype]
+
+
+@HALF
+@pytest.mark.parametrize("m", [16384, 16399])
+@pytest.mark.parametrize("width", [320, 512, 640, 1280])
+@torch.inference_mode()
+def test_linear_kernels(width: int, m: int, dtype: torch.dtype) -> None:
+    for n, k in ((8 * width, width), (width, 4 * width), (width, width)):
+        x, weight = drawn(m, k, dtype=dtype), drawn(n, k, dtype=dtype).mul_(k**-0.5)
+        bias, residual = drawn(n, dtype=dtype), drawn(m, n, dtype=dtype)
+        exact = F.linear(x.double(), weight.double(), bias.double())
+        assert linear_tile(m, n, k, gated=True) and linear_tile(m, n, k, gated=False)
+        assert relative(linear_geglu(x, weight, bias), geglu_reference(exact)) < BOUNDS[dtype]
+        assert relative(linear_add(x, weight, bias, residual), exact + residual) < BOUNDS[dtype]
+
+
+@torch.inference_mode()
+def test_compilers_are_told_the_truth_about_the_operations() -> None:
+    from kinescribe.ops import frame_attention_triton, group_norm_triton, layer_norm_triton, linear_triton
+
+    half = torch.float16
+    x, rows = pictures(2, 64, 8, 8, dtype=half), drawn(1 << 15, 512, dtype=half)
+    one, (first, second) = drawn(512, dtype=half), drawn(2, 64, dtype=half)
+    weight = drawn(512, 512, dtype=half)
+    clip = drawn(1, 16, 6, 64, dtype=half)
+    checked = {
+        group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True),
+        group_norm_triton.add_group_norm_op: (x, x.clone(), first, second, 32, 1e-5, True),
+        layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
+        layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5),
+        linear_triton.geglu_op: (rows,),
+        linear_triton.linear_geglu_op: (rows, weight, one),
+        linear_triton.linear_add_op: (rows, weight, one, rows.clone()),
+        frame_attention_triton.frame_attention_op: (clip, clip.clone(), clip.clone(), 1),
+    }
+    for operation, arguments in checked.items():
+        torch.library.opcheck(operation, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@torch.inference_mode()
+def test_kernels_run_inside_a_graph() -> None:
+    x, (weight, bias) = pictures(2, 320, 16, 256, dtype=torch.float16), drawn(2, 320, dtype=torch.float16)
+    expected = group_norm(x, 32, weight, bias, 1e-5, silu=True)
+    kept = torch.zeros_like(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = group_norm(kept, 32, weight, bias, 1e-5, silu=True)
+    kept.copy_(x)
+    graph.replay()
+    assert torch.equal(out, expected)
+
+
+@HALF
+@pytest.mark.parametrize(
+    ("n", "m", "heads", "d"), [(1024, 1024, 5, 64), (256, 77, 10, 64), (16, 16, 20, 64), (900, 900, 1, 512)]
+)
+@torch.inference_mode()
+def test_attention_in_the_order_of_speed(n: int, m: int, heads: int, d: int, dtype: torch.dtype) -> None:
+    q, k, v = (drawn(2, count, heads * d, dtype=dtype) for count in (n, m, m))
+    exact = attention_reference(q.double(), k.double(), v.double(), heads)
+    assert relative(attention(q, k, v, heads), exact) < 2 * BOUNDS[dtype]
+
+
+@HALF
+@pytest.mark.parametrize(("c", "h", "w"), [(640, 16, 16), (512, 64, 64), (128, 90, 33)])
+@torch.inference_mode()
+def test_enlargement_by_phase(c: int, h: int, w: int, dtype: torch.dtype) -> None:
+    x, weight = pictures(8, c, h, w, dtype=dtype), drawn(c, c, 3, 3, dtype=dtype).mul_((9 * c) ** -0.5)
+    bias = drawn(c, dtype=dtype)
+    exact = upsample_conv_reference(x.double(), weight.double(), bias.double())
+    assert phases_pay(x, weight)
+    assert relative(upsample_conv(x, weight, bias), exact) < 2 * BOUNDS[dtype]
+
+
+@HALF
+@torch.inference_mode()
+def test_a_bias_that_waits(dtype: torch.dtype) -> None:
+    conv = torch.nn.Conv2d(320, 640, 3, padding=1, device="cuda", dtype=dtype)
+    x, stream = pictures(4, 320, 33, 18, dtype=dtype), pictures(4, 640, 33, 18, dtype=dtype)
+    out, waiting = convolve(x, conv)
+    exact = stream.double() + conv.double()(x.double())
+    assert waiting is not None
+    assert relative(add(stream, out, waiting.to(dtype)), exact) < BOUNDS[dtype]

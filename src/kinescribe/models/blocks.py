@@ -6,9 +6,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinescribe.ops.convolution import Waiting, add, convolve
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.slices import ROWS, in_slices
+from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import TemporalConv, clips, pictures
+from kinescribe.ops.upsample import upsample_conv
 
 
 class TemporalConvStage(nn.Module):
@@ -20,9 +22,11 @@ class TemporalConvStage(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv = TemporalConv(channels)
 
-    def forward(self, x: Float[Tensor, "b c f p"]) -> Float[Tensor, "b c f p"]:
-        """Same shape; ``p`` counts pixels."""
-        return self.conv(self.dropout(self.norm(x)))
+    def forward(
+        self, x: Float[Tensor, "b c f p"], waiting: Waiting
+    ) -> tuple[Float[Tensor, "b c f p"], Waiting]:
+        """Same shape; ``p`` counts pixels. Of ``x`` a bias may still be waiting, and of the result."""
+        return convolve(self.dropout(self.norm(x, waiting)), self.conv)
 
 
 class TemporalConvBlock(nn.Module):
@@ -34,13 +38,16 @@ class TemporalConvBlock(nn.Module):
         stages = [TemporalConvStage(channels, groups, dropout if i else 0.0) for i in range(4)]
         nn.init.zeros_(stages[-1].conv.weight)
         nn.init.zeros_(stages[-1].conv.bias)
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """Same shape."""
         h, w = x.shape[-2:]
-        y = self.stages(rearrange(x, "b c f h w -> b c f (h w)"))
-        return x + rearrange(y, "b c f (h w) -> b c f h w", h=h, w=w)
+        y = stream = rearrange(x, "b c f h w -> b c f (h w)")
+        waiting: Waiting = None
+        for stage in self.stages:
+            y, waiting = stage(y, waiting)
+        return rearrange(add(stream, y, waiting), "b c f (h w) -> b c f h w", h=h, w=w)
 
 
 class ResidualBlock(nn.Module):
@@ -61,21 +68,25 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(self.conv2.bias)
 
     def forward(
-        self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"]
+        self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
-        """``c_out`` channels; space and time keep their sizes. Of a large clip some frames are worked on at a time."""
+        """``c_out`` channels; space and time keep their sizes. ``shift`` is what ``embed`` makes of the time.
+
+        Of a large clip some frames are worked on at a time.
+        """
         b, _, _, h, w = x.shape
-        shift = self.embed(F.silu(embedding))
-        return self.temporal(in_slices(lambda part: self._frames(part, shift), x, 2, ROWS // (b * h * w)))
+        return self.temporal(
+            in_slices(lambda part: self._frames(part, shift), x, 2, rows_at_once() // (b * h * w))
+        )
 
     def _frames(
         self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
-        b, f = x.shape[0], x.shape[2]
         flat = pictures(x)
-        y = self.conv1(self.norm1(flat)) + shift.repeat_interleave(f, 0)[:, :, None, None]
-        y = self.conv2(self.dropout(self.norm2(y)))
-        return clips(self.shortcut(flat) + y, b)
+        y, waiting = convolve(self.norm1(flat), self.conv1)
+        y = self.norm2(y, shift if waiting is None else shift + waiting)
+        y, waiting = convolve(self.dropout(y), self.conv2)
+        return clips(add(self.shortcut(flat), y, waiting), len(x))
 
 
 class Downsample(nn.Module):
@@ -107,6 +118,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c f h w"], size: torch.Size) -> Float[Tensor, "b c f h2 w2"]:
         """``size`` is ``(h2, w2)``: twice the input less the extra rows, or one less where that met an odd size."""
-        (h, w), extra = size, self.extra_rows
-        flat = F.interpolate(pictures(x), size=(h + 2 * extra, w), mode="nearest")
-        return clips(self.conv(flat[:, :, extra : extra + h]), x.shape[0])
+        (h, w), extra, flat = size, self.extra_rows, pictures(x)
+        if extra == 0 and (h, w) == (2 * x.shape[3], 2 * x.shape[4]):
+            return clips(upsample_conv(flat, self.conv.weight, self.conv.bias), len(x))
+        flat = F.interpolate(flat, size=(h + 2 * extra, w), mode="nearest")
+        return clips(self.conv(flat[:, :, extra : extra + h]), len(x))

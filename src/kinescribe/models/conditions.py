@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 SkipFilter = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -19,13 +19,14 @@ class Conditioning:
     """Four of the five seams, for a batch of ``b`` clips.
 
     ``tokens`` are attended to by every frame; ``concat`` are extra input channels beside the latents;
-    ``embedding`` is added to the time embedding; ``hidden`` is added after the first convolution.
+    ``embedding`` is added to the time embedding; ``hidden`` is added after the first convolution. These three may
+    hold the first of several equal parts of the batch for all of them, see :func:`spread`.
     """
 
     tokens: Float[Tensor, "b n d"]
-    concat: Float[Tensor, "b c f h w"] | None = None
-    embedding: Float[Tensor, "b e"] | None = None
-    hidden: Float[Tensor, "b k f h w"] | None = None
+    concat: Float[Tensor, "_ c f h w"] | None = None
+    embedding: Float[Tensor, "_ e"] | None = None
+    hidden: Float[Tensor, "_ k f h w"] | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Conditioning":
         """A new conditioning with ``change`` applied to every part that is there."""
@@ -38,7 +39,7 @@ class Conditioning:
 
 
 def join(first: Conditioning, second: Conditioning) -> Conditioning:
-    """Two conditionings of the same kind as one batch, ``first`` in front."""
+    """Two conditionings of the same kind as one batch, ``first`` in front; what is equal in both is kept once."""
     return Conditioning(
         tokens=torch.cat([first.tokens, second.tokens]),
         concat=_both(first.concat, second.concat),
@@ -48,4 +49,11 @@ def join(first: Conditioning, second: Conditioning) -> Conditioning:
 
 
 def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    return None if first is None or second is None else torch.cat([first, second])
+    if first is None or second is None:
+        return None
+    return first if first is second or torch.equal(first, second) else torch.cat([first, second])
+
+
+def spread(x: Shaped[Tensor, "s ..."], count: int) -> Shaped[Tensor, "b ..."]:
+    """``x`` as often behind itself as makes a batch of ``count``, a multiple of its own."""
+    return x if len(x) == count else x.repeat(count // len(x), *(1,) * (x.ndim - 1))

@@ -5,14 +5,19 @@ from collections.abc import Callable
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from kinescribe.models.conditions import spread
 from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.slices import ROWS, in_slices
+from kinescribe.ops.layer_norm import LayerNorm
+from kinescribe.ops.linear import Linear, linear_add, linear_geglu
+from kinescribe.ops.packed import together
+from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import pictures
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+Keys = tuple[Tensor, Tensor]
+"""Keys and values of an attention, each ``b n d``."""
 
 
 class Attention(nn.Module):
@@ -21,16 +26,18 @@ class Attention(nn.Module):
     def __init__(self, width: int, context_width: int, heads: int, attend: Attend) -> None:
         super().__init__()
         self.heads, self.attend = heads, attend
-        self.q = nn.Linear(width, width, bias=False)
+        self.q = Linear(width, width, bias=False)
         self.k = nn.Linear(context_width, width, bias=False)
         self.v = nn.Linear(context_width, width, bias=False)
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
-    def forward(
-        self, x: Float[Tensor, "*tokens d"], context: Float[Tensor, "*context dc"]
-    ) -> Float[Tensor, "*tokens d"]:
-        """Every token of ``x`` gathers from ``context``; same shape as ``x``."""
-        return self.out(self.attend(self.q(x), self.k(context), self.v(context), self.heads))
+    def forward(self, x: Float[Tensor, "*tokens d"], keys: Keys | None = None) -> Float[Tensor, "*tokens d"]:
+        """Every token of ``x`` gathers from those that ``keys`` were made of, or from those of ``x``; same shape."""
+        if keys is None:
+            q, k, v = together(x, (self.q, self.k, self.v))
+        else:
+            q, (k, v) = self.q(x), keys
+        return self.out(self.attend(q, k, v, self.heads))
 
 
 class FeedForward(nn.Module):
@@ -41,10 +48,12 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(width, 8 * width)
         self.down = nn.Linear(4 * width, width)
 
-    def forward(self, x: Float[Tensor, "*tokens d"]) -> Float[Tensor, "*tokens d"]:
-        """Same shape."""
-        value, gate = self.up(x).chunk(2, -1)
-        return self.down(value * F.gelu(gate))
+    def forward(
+        self, x: Float[Tensor, "*tokens d"], stream: Float[Tensor, "*tokens d"]
+    ) -> Float[Tensor, "*tokens d"]:
+        """``stream`` and what becomes of ``x``; same shape."""
+        inside = linear_geglu(x, self.up.weight, self.up.bias)
+        return linear_add(inside, self.down.weight, self.down.bias, stream)
 
 
 class TransformerLayer(nn.Module):
@@ -52,7 +61,7 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, *, first: Attend, second: Attend, context_width: int) -> None:
         super().__init__()
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(width) for _ in range(3))
         self.attention1 = Attention(width, width, heads, first)
         self.attention2 = Attention(width, context_width, heads, second)
         self.feed_forward = FeedForward(width)
@@ -70,27 +79,28 @@ class SpatialTransformer(nn.Module):
         )
         self.project_out = zeroed(nn.Linear(channels, channels))
 
-    def forward(
-        self, x: Float[Tensor, "b c f h w"], tokens: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b c f h w"]:
-        """Same shape. Frames know nothing of each other here: of a large clip some are worked on at a time."""
-        b, _, _, h, w = x.shape
-        return in_slices(lambda part: self._frames(part, tokens), x, 2, ROWS // (b * h * w))
+    def forward(self, x: Float[Tensor, "s c f h w"], keys: Keys) -> Float[Tensor, "b c f h w"]:
+        """Each clip under the text of ``keys``, which all its frames see; or, of fewer clips, under several texts.
 
-    def _frames(
-        self, x: Float[Tensor, "b c f h w"], tokens: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b c f h w"]:
-        """Text keys and values are made once for all frames, which see the same text."""
-        b, _, f, h, w = x.shape
+        Frames know nothing of each other here: of a large clip some are worked on at a time.
+        """
+        _, _, _, h, w = x.shape
+        return in_slices(
+            lambda part: self._frames(part, keys), x, 2, rows_at_once() // (len(keys[0]) * h * w)
+        )
+
+    def _frames(self, x: Float[Tensor, "s c f h w"], keys: Keys) -> Float[Tensor, "b c f h w"]:
+        s, _, f, h, w = x.shape
+        b = len(keys[0])
         layer = self.layer
-        y = rearrange(self.norm(pictures(x)), "bf c h w -> bf (h w) c")
-        y = self.project_in(y)
-        normed = layer.norm1(y)
-        y = y + layer.attention1(normed, normed)
-        y = rearrange(y, "(b f) n c -> b (f n) c", b=b)
-        y = y + layer.attention2(layer.norm2(y), tokens)
-        y = self.project_out(y + layer.feed_forward(layer.norm3(y)))
-        return x + rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
+        y = self.project_in(rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"))
+        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
+        y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
+        y, normed = layer.norm3.added(y, layer.attention2(normed, keys))
+        y = layer.feed_forward(normed, y)
+        x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
+        y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
+        return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
 
 class TemporalTransformer(nn.Module):
@@ -110,17 +120,15 @@ class TemporalTransformer(nn.Module):
         """Same shape. Normalised over all frames at once; of a large clip some pixels are worked on at a time."""
         b, _, f, h, w = x.shape
         y = rearrange(self.norm(rearrange(x, "b c f h w -> b c f (h w)")), "b c f n -> b f n c")
-        y = in_slices(self._pixels, y, 2, ROWS // (b * f))
+        y = in_slices(self._pixels, y, 2, rows_at_once() // (b * f))
         return x + rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
 
     def _pixels(self, y: Float[Tensor, "b f n c"]) -> Float[Tensor, "b f n c"]:
         layer = self.layer
         y = self.project_in(y)
-        normed = layer.norm1(y)
-        y = y + layer.attention1(normed, normed)
-        normed = layer.norm2(y)
-        y = y + layer.attention2(normed, normed)
-        return self.project_out(y + layer.feed_forward(layer.norm3(y)))
+        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
+        y, normed = layer.norm3.added(y, layer.attention2(normed))
+        return self.project_out(layer.feed_forward(normed, y))
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kinescribe.models.blocks import Downsample, ResidualBlock, Upsample
-from kinescribe.models.conditions import Conditioning, SkipFilter
-from kinescribe.models.transformer import SpatialTransformer, TemporalTransformer
+from kinescribe.models.conditions import Conditioning, SkipFilter, spread
+from kinescribe.models.transformer import Attention, Keys, SpatialTransformer, TemporalTransformer
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.packed import lay_together, together
 from kinescribe.ops.temporal import channels_last, clips, pictures
 
 
@@ -56,6 +58,14 @@ def sinusoid(t: Num[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the blocks are told beside the clip, made for all of them at once: shifts of time, keys of the text."""
+
+    shifts: dict[nn.Module, Float[Tensor, "b o"]]
+    keys: dict[nn.Module, Keys]
+
+
 class Block(nn.Module):
     """A residual block and, on levels with attention, a spatial and a temporal transformer."""
 
@@ -65,13 +75,11 @@ class Block(nn.Module):
         self.spatial = spatial(config, c_out) if attention else None
         self.temporal = temporal(config, c_out) if attention else None
 
-    def forward(
-        self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"], tokens: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b o f h w"]:
-        """``c_out`` channels; space and time keep their sizes."""
-        x = self.residual(x, embedding)
+    def forward(self, x: Float[Tensor, "s c f h w"], told: Told) -> Float[Tensor, "b o f h w"]:
+        """``c_out`` channels; space and time keep their sizes. Each clip comes out under each of its texts."""
+        x = self.residual(x, told.shifts[self.residual][: len(x)])
         if self.spatial is not None and self.temporal is not None:
-            x = self.temporal(self.spatial(x, tokens))
+            x = self.temporal(self.spatial(x, told.keys[self.spatial]))
         return x
 
 
@@ -83,10 +91,10 @@ class EncoderLevel(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.resample = resample
 
-    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, told: Told, skips: list[Tensor]) -> Tensor:
         """``b c f h w`` to the next level's shape; appends to ``skips``."""
         for block in self.blocks:
-            x = block(x, embedding, tokens)
+            x = block(x, told)
             skips.append(x)
         if self.resample is not None:
             x = self.resample(x)
@@ -108,15 +116,15 @@ class DecoderLevel(nn.Module):
         self.resample = resample
         self.skip_filter, self.first = skip_filter, first
 
-    def forward(self, x: Tensor, embedding: Tensor, tokens: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, told: Told, skips: list[Tensor]) -> Tensor:
         """``b c f h w`` to the next level's shape; takes from the end of ``skips``."""
         for i, block in enumerate(self.blocks, self.first):
-            skip = skips.pop()
+            skip = spread(skips.pop(), len(x))
             if self.skip_filter is not None:
                 x, skip = self.skip_filter(i, x, skip)
             x = channels_last(torch.cat([x, skip], 1))
             del skip  # a third of what a large clip needs here
-            x = block(x, embedding, tokens)
+            x = block(x, told)
         if self.resample is not None:
             x = self.resample(x, skips[-1].shape[-2:])
         return x
@@ -133,12 +141,11 @@ class Middle(nn.Module):
         self.temporal = temporal(config, c)
         self.leave = ResidualBlock(c, c, 4 * config.width, config.groups, config.dropout)
 
-    def forward(
-        self, x: Float[Tensor, "b c f h w"], embedding: Float[Tensor, "b e"], tokens: Float[Tensor, "b n d"]
-    ) -> Float[Tensor, "b c f h w"]:
-        """Same shape."""
-        x = self.spatial(self.enter(x, embedding), tokens)
-        return self.leave(self.temporal(x), embedding)
+    def forward(self, x: Float[Tensor, "s c f h w"], told: Told) -> Float[Tensor, "b c f h w"]:
+        """Same shape, each of ``s`` clips under each of its texts."""
+        x = self.enter(x, told.shifts[self.enter][: len(x)])
+        x = self.temporal(self.spatial(x, told.keys[self.spatial]))
+        return self.leave(x, told.shifts[self.leave])
 
 
 class UNet(nn.Module):
@@ -159,28 +166,72 @@ class UNet(nn.Module):
         self.norm = GroupNorm(groups, config.channels[0], eps=1e-5, silu=True)
         self.head = nn.Conv2d(config.channels[0], config.out_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
+        self.residuals = tuple(m for m in self.modules() if isinstance(m, ResidualBlock))
+        self.spatials = tuple(m for m in self.modules() if isinstance(m, SpatialTransformer))
 
     def forward(
-        self, x: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], conditioning: Conditioning
+        self, x: Float[Tensor, "s c f h w"], t: Num[Tensor, " s"], conditioning: Conditioning
     ) -> Float[Tensor, "b o f h w"]:
-        """``x`` holds noisy latents, ``t`` training steps (fractions allowed); any ``f``, ``h`` and ``w`` will do."""
-        b = x.shape[0]
-        embedding = self.time_embedding(sinusoid(t, self.config.width).to(x.dtype))
-        if conditioning.embedding is not None:
-            embedding = embedding + conditioning.embedding
+        """``x`` holds noisy latents, ``t`` training steps (fractions allowed); any ``f``, ``h`` and ``w`` will do.
+
+        ``conditioning`` may hold a multiple of the ``s`` clips, as both branches of guidance do: first the first text
+        of every clip, then the second of every clip. What comes before the first look at the text is done once.
+        """
+        told = self.tell(spread(t, len(conditioning.tokens)), conditioning)
+        return self.decode(*self.encode(x, told, conditioning), told)
+
+    def encode(
+        self, x: Float[Tensor, "s c f h w"], told: Told, conditioning: Conditioning
+    ) -> tuple[Float[Tensor, "b k f y x"], list[Tensor]]:
+        """From noisy latents to the middle of the network; with what each block of the way down left for the way up."""
+        given = (conditioning.concat, conditioning.embedding, conditioning.hidden)
+        if any(part is not None and len(part) > len(x) for part in given):
+            x = spread(x, len(conditioning.tokens))
         if conditioning.concat is not None:
-            x = torch.cat([x, conditioning.concat], 1)
-        x = clips(self.stem(pictures(channels_last(x))), b)
+            x = torch.cat([x, spread(conditioning.concat, len(x))], 1)
+        x = clips(self.stem(pictures(channels_last(x))), len(x))
         if conditioning.hidden is not None:
-            x = x + conditioning.hidden
+            x = x + spread(conditioning.hidden, len(x))
         x = self.stem_temporal(x)
         skips = [x]
         for level in self.down:
-            x = level(x, embedding, conditioning.tokens, skips)
-        x = self.middle(x, embedding, conditioning.tokens)
+            x = level(x, told, skips)
+        return self.middle(x, told), skips
+
+    def decode(
+        self, x: Float[Tensor, "b k f y x"], skips: list[Tensor], told: Told
+    ) -> Float[Tensor, "b o f h w"]:
+        """From the middle to the answer; ``skips`` is emptied on the way."""
         for level in self.up:
-            x = level(x, embedding, conditioning.tokens, skips)
-        return clips(self.head(self.norm(pictures(x))), b)
+            x = level(x, told, skips)
+        return clips(self.head(self.norm(pictures(x))), len(x))
+
+    def tell(self, t: Num[Tensor, " b"], conditioning: Conditioning) -> Told:
+        """Shifts of all residual blocks, keys and values of the text for all spatial transformers."""
+        embedding = self.time_embedding(sinusoid(t, self.config.width).to(conditioning.tokens.dtype))
+        if conditioning.embedding is not None:
+            embedding = embedding + spread(conditioning.embedding, len(t))
+        shifts = together(F.silu(embedding), [block.embed for block in self.residuals])
+        keys = together(conditioning.tokens, self._readers)
+        return Told(
+            dict(zip(self.residuals, shifts, strict=True)),
+            dict(zip(self.spatials, zip(keys[::2], keys[1::2], strict=True), strict=True)),
+        )
+
+    @property
+    def _readers(self) -> list[nn.Linear]:
+        """The layers that read the text: keys and values of every spatial transformer, one behind the other."""
+        looks = [module.layer.attention2 for module in self.spatials]
+        return [layer for look in looks for layer in (look.k, look.v)]
+
+    def lay_together(self) -> None:
+        """Lay weights that read the same input behind each other in memory, so that they become one product."""
+        over_text = {module.layer.attention2 for module in self.spatials}
+        for module in self.modules():
+            if isinstance(module, Attention) and module not in over_text:
+                lay_together((module.q, module.k, module.v))
+        lay_together(self._readers)
+        lay_together([block.embed for block in self.residuals])
 
 
 def spatial(config: UNetConfig, channels: int) -> SpatialTransformer:

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.attention import attention
+from kinescribe.ops.convolution import add, convolve
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.upsample import upsample_conv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
         """``c_out`` channels."""
-        y = self.conv2(self.norm2(self.conv1(self.norm1(x))))
-        return self.shortcut(x) + y
+        y, waiting = convolve(self.norm1(x), self.conv1)
+        y, waiting = convolve(self.norm2(y, waiting), self.conv2)
+        return add(self.shortcut(x), y, waiting)
 
 
 class PixelAttention(nn.Module):
@@ -103,7 +106,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         """``2 h`` by ``2 w``."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return upsample_conv(x, self.conv.weight, self.conv.bias)
 
 
 def middle(channels: int, groups: int) -> nn.Sequential:

@@ -1,11 +1,12 @@
 """Scaled dot-product attention, over tokens of a frame and over the frames of a pixel."""
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from kinescribe.ops.select import frame_attention_version
+from kinescribe.ops.select import best_attention_first, frame_attention_version
 
 
 def attention_reference(
@@ -30,7 +31,8 @@ def attention(
     ``causal`` hides later tokens from earlier ones (``n == m``).
     """
     q, k, v = (rearrange(x, "b n (heads d) -> b heads n d", heads=heads) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    with best_attention_first(q):
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return rearrange(out, "b heads n d -> b n (heads d)")
 
 
@@ -59,4 +61,15 @@ def frame_attention(
         return rearrange(out, "(b n) heads f d -> b f n (heads d)", b=b)
     q, k, v = (rearrange(x, "b f n (heads d) -> (b n heads) f d", heads=heads) for x in (q, k, v))
     scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-    return rearrange(scores.softmax(-1) @ v, "(b n heads) f d -> b f n (heads d)", b=b, heads=heads)
+    wide = torch.promote_types(v.dtype, torch.float32)  # in bfloat16 it takes three times as long
+    weights = scores.softmax(-1, dtype=wide).to(v.dtype)
+    return rearrange(weights @ v, "(b n heads) f d -> b f n (heads d)", b=b, heads=heads)
+
+
+def frame_attention_packed(qkv: Float[Tensor, "b f n dh3"], heads: int) -> Float[Tensor, "b f n dh"]:
+    """:func:`frame_attention` of queries, keys and values that lie behind each other along the last axis.
+
+    The kernel reads them there; the other versions see views.
+    """
+    q, k, v = qkv.chunk(3, -1)
+    return frame_attention(q, k, v, heads)

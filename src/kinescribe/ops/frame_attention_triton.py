@@ -1,37 +1,46 @@
 """Attention over the few frames of every pixel, as Triton kernels that read ``b f n (heads d)`` in place.
 
 Library kernels want the frames next to each other and tile 64 to 128 rows: for 16 frames that means copies of
-q, k, v and the result, and tiles that are mostly empty. Here one program takes several pixels of one head, all
-frames at once; the backward pass computes the probabilities again instead of storing them.
+q, k, v and the result, and tiles that are mostly empty. Here a warp takes one pixel of one head, all frames at once:
+16 frames are just one tile of its tensor core. The backward pass computes the probabilities again instead of
+storing them.
 """
+
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-PIXELS = 4
-"""Pixels a program works on together."""
-MOST_FRAMES = 64
+WARPS = 4
+"""Of a program. Up to 32 frames it takes as many pixels, one a warp; beyond, its warps share the rows of one."""
 
 
 @triton.jit
-def _place(n, frames, heads, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr):
-    """Offsets and mask of this program's tile (P, F, D)."""
-    row = tl.program_id(1).to(tl.int64)
-    pixel = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
+def _place(n, frames, row, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr):
+    """Offsets and mask of this program's tile (P, F, D) where one position is ``row`` numbers from the next."""
+    pixel = tl.program_id(1) * P + tl.arange(0, P)
     frame = tl.arange(0, F)
-    width = heads * D
-    place = row // heads * frames * n * width + row % heads * D
-    place += frame[None, :, None].to(tl.int64) * n * width + pixel[:, None, None] * width
+    position = (tl.program_id(2) * frames + frame[None, :, None]).to(tl.int64) * n + pixel[:, None, None]
     mask = (pixel < n)[:, None, None] & (frame < frames)[None, :, None]
-    return place + tl.arange(0, D)[None, None, :], mask
+    return position * row + tl.program_id(0) * D + tl.arange(0, D)[None, None, :], mask
+
+
+@triton.jit
+def _product(a, b):
+    """``a @ b`` for every pixel (P, ., .); a single one as the plain product that warps can share."""
+    if a.shape[0] == 1:
+        first, second = tl.reshape(a, a.shape[1], a.shape[2]), tl.reshape(b, b.shape[1], b.shape[2])
+        return tl.expand_dims(tl.dot(first, second, input_precision="ieee"), 0)
+    else:
+        return tl.dot(a, b, input_precision="ieee")
 
 
 @triton.jit
 def _probabilities(q, k, frames, scale, F: tl.constexpr):
     """softmax over the real frames, float32 (P, F, F)."""
-    scores = tl.dot(q, tl.permute(k, (0, 2, 1)), input_precision="ieee") * scale
+    scores = _product(q, tl.permute(k, (0, 2, 1))) * scale
     scores = tl.where((tl.arange(0, F) < frames)[None, None, :], scores, float("-inf"))
     weights = tl.exp(scores - tl.max(scores, 2)[:, :, None])
     return weights / tl.sum(weights, 2)[:, :, None]
@@ -39,66 +48,84 @@ def _probabilities(q, k, frames, scale, F: tl.constexpr):
 
 @triton.jit
 def _forward(
-    q_ptr, k_ptr, v_ptr, out_ptr, n, frames, heads, scale, F: tl.constexpr, D: tl.constexpr, P: tl.constexpr
-):
-    place, mask = _place(n, frames, heads, F, D, P)
+    q_ptr, k_ptr, v_ptr, out_ptr, n, frames, heads, row, scale,
+    F: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    place, mask = _place(n, frames, row, F, D, P)
     q = tl.load(q_ptr + place, mask=mask, other=0.0)
     k = tl.load(k_ptr + place, mask=mask, other=0.0)
     v = tl.load(v_ptr + place, mask=mask, other=0.0)
     p = _probabilities(q, k, frames, scale, F)
-    out = tl.dot(p.to(v.dtype), v, input_precision="ieee")
+    out = _product(p.to(v.dtype), v)
+    place, mask = _place(n, frames, heads * D, F, D, P)
     tl.store(out_ptr + place, out.to(v.dtype), mask=mask)
 
 
 @triton.jit
 def _backward(
-    q_ptr, k_ptr, v_ptr, grad_ptr, dq_ptr, dk_ptr, dv_ptr, n, frames, heads, scale,
+    q_ptr, k_ptr, v_ptr, grad_ptr, dq_ptr, dk_ptr, dv_ptr, n, frames, row, scale,
     F: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    place, mask = _place(n, frames, heads, F, D, P)
+    place, mask = _place(n, frames, row, F, D, P)
     q = tl.load(q_ptr + place, mask=mask, other=0.0)
     k = tl.load(k_ptr + place, mask=mask, other=0.0)
     v = tl.load(v_ptr + place, mask=mask, other=0.0)
     grad = tl.load(grad_ptr + place, mask=mask, other=0.0)
     p = _probabilities(q, k, frames, scale, F)
-    dv = tl.dot(tl.permute(p, (0, 2, 1)).to(v.dtype), grad, input_precision="ieee")
-    dp = tl.dot(grad, tl.permute(v, (0, 2, 1)), input_precision="ieee")
+    dv = _product(tl.permute(p, (0, 2, 1)).to(v.dtype), grad)
+    dp = _product(grad, tl.permute(v, (0, 2, 1)))
     ds = (p * (dp - tl.sum(dp * p, 2)[:, :, None]) * scale).to(v.dtype)
-    dq = tl.dot(ds, k, input_precision="ieee")
-    dk = tl.dot(tl.permute(ds, (0, 2, 1)), q, input_precision="ieee")
+    dq = _product(ds, k)
+    dk = _product(tl.permute(ds, (0, 2, 1)), q)
     tl.store(dq_ptr + place, dq.to(v.dtype), mask=mask)
     tl.store(dk_ptr + place, dk.to(v.dtype), mask=mask)
     tl.store(dv_ptr + place, dv.to(v.dtype), mask=mask)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Attention along ``f`` of contiguous ``b f n (heads d)``; ``d`` a power of two from 16, ``f`` up to 64."""
-    out = torch.empty_like(q)
-    _launch(_forward, (q, k, v, out), heads)
+    """Attention along ``f`` of ``b f n (heads d)``; ``d`` a power of two from 16, ``f`` up to 64.
+
+    Parts of one packed tensor are read where they lie.
+    """
+    q, k, v = _alike(q, k, v)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    grid, sizes = _launch(q, heads)
+    _forward[grid](q, k, v, out, q.shape[2], q.shape[1], heads, q.stride(2), **sizes)
     return out
 
 
 def backward(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v."""
+    q, k, v, grad = (x.contiguous() for x in (q, k, v, grad))
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    _launch(_backward, (q, k, v, grad, dq, dk, dv), heads)
+    grid, sizes = _launch(q, heads)
+    _backward[grid](q, k, v, grad, dq, dk, dv, q.shape[2], q.shape[1], q.stride(2), **sizes)
     return dq, dk, dv
 
 
-def _launch(kernel: triton.JITFunction, tensors: tuple[Tensor, ...], heads: int) -> None:
-    b, frames, n, width = tensors[0].shape
-    d = width // heads
-    grid = (triton.cdiv(n, PIXELS), b * heads)
-    kernel[grid](
-        *tensors, n, frames, heads, d**-0.5,
-        F=max(16, triton.next_power_of_2(frames)), D=d, P=PIXELS, num_warps=4,
-    )  # fmt: skip
+def _alike(*parts: Tensor) -> tuple[Tensor, ...]:
+    """The same numbers, lying alike: rows equally far apart along ``b f n``."""
+    _, frames, n, _ = parts[0].shape
+    row = parts[0].stride(2)
+    if all(part.stride() == (frames * n * row, n * row, row, 1) for part in parts):
+        return parts
+    return tuple(part.contiguous() for part in parts)
+
+
+def _launch(q: Tensor, heads: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """Grid and constants; the heads of a pixel lie next to each other, so their programs run together."""
+    b, frames, n, width = q.shape
+    d, padded = width // heads, max(16, triton.next_power_of_2(frames))
+    pixels = WARPS if padded <= 32 else 1
+    sizes = {"scale": d**-0.5, "F": padded, "D": d, "P": pixels, "num_warps": WARPS}
+    return (heads, triton.cdiv(n, pixels), b), sizes
 
 
 @torch.library.custom_op("kinescribe::frame_attention", mutates_args=(), device_types="cuda")
 def frame_attention_op(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """:func:`forward` as an operation that compilers and autograd know."""
-    return forward(q.contiguous(), k.contiguous(), v.contiguous(), heads)
+    with torch.cuda.device_of(q):  # a launch goes to the current device
+        return forward(q, k, v, heads)
 
 
 @torch.library.custom_op("kinescribe::frame_attention_backward", mutates_args=(), device_types="cuda")
@@ -106,7 +133,8 @@ def frame_attention_backward_op(
     q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`backward` as an operation."""
-    return backward(q.contiguous(), k.contiguous(), v.contiguous(), grad.contiguous(), heads)
+    with torch.cuda.device_of(q):
+        return backward(q, k, v, grad, heads)
 
 
 @frame_attention_op.register_fake

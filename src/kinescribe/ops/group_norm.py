@@ -6,6 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinescribe.ops.select import kernels_serve
+
+FEW_PIXELS = 1024
+"""Below so many pixels the library's CPU kernel crawls through channels-last memory: four times as slow as with a
+copy there and back."""
+
 
 def group_norm_reference(
     x: Float[Tensor, "b c h w"], groups: int, weight: Tensor, bias: Tensor, eps: float, *, silu: bool
@@ -37,20 +43,48 @@ def group_norm_by_channel(
 
 
 def group_norm(
-    x: Float[Tensor, "b c h w"], groups: int, weight: Tensor, bias: Tensor, eps: float, *, silu: bool
+    x: Float[Tensor, "b c h w"],
+    groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    silu: bool,
+    shift: Float[Tensor, "a c"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """:func:`group_norm_reference`, fast; the result lies channels-last.
 
-    The library's CUDA kernel copies to and from the other layout, so compiled code takes the form that a
-    compiler can fuse.
+    ``shift`` is added to ``x`` first, each row of it to ``b // a`` pictures in turn. The library's CUDA kernel copies
+    to and from the other layout, so compiled training takes the form that a compiler can fuse.
     """
+    if kernels_serve(x, weight, bias, shift):
+        from kinescribe.ops.group_norm_triton import group_norm_op
+
+        return group_norm_op(x, shift, weight, bias, groups, eps, silu)
+    if shift is not None:
+        x = x + shift.repeat_interleave(len(x) // len(shift), 0)[:, :, None, None]
     if torch.compiler.is_compiling():
         return group_norm_by_channel(x, groups, weight, bias, eps, silu=silu)
+    if x.device.type == "cpu" and x.shape[-2] * x.shape[-1] < FEW_PIXELS:
+        x = x.contiguous()
     out = F.group_norm(x, groups, weight, bias, eps)
     if silu:
         out = F.silu(out, inplace=not out.requires_grad)
     # The CUDA kernel returns contiguous memory whatever it was given, which would undo the layout.
     return out.contiguous(memory_format=torch.channels_last)
+
+
+def add_group_norm(
+    x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], groups: int, weight: Tensor, bias: Tensor, eps: float,
+    *, silu: bool,
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:  # fmt: skip
+    """``x + y`` and its :func:`group_norm`, the sum written while its statistics are taken."""
+    if kernels_serve(x, y, weight, bias):
+        from kinescribe.ops.group_norm_triton import add_group_norm_op
+
+        return add_group_norm_op(x, y, weight, bias, groups, eps, silu)
+    total = x + y
+    return total, group_norm(total, groups, weight, bias, eps, silu=silu)
 
 
 class GroupNorm(nn.Module):
@@ -65,6 +99,14 @@ class GroupNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalise; same shape, channels-last."""
-        return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu)
+    def forward(
+        self, x: Float[Tensor, "b c h w"], shift: Float[Tensor, "a c"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Normalise ``x``, with ``shift`` added as in :func:`group_norm`; same shape, channels-last."""
+        return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
+
+    def added(
+        self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """``x + y``, and that normalised: :func:`add_group_norm`."""
+        return add_group_norm(x, y, self.groups, self.weight, self.bias, self.eps, silu=self.silu)

@@ -1,12 +1,18 @@
 """Which version of an operation runs: decided by what a device can do, never by its name."""
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 FrameAttention = Literal["kernel", "products", "fused"]
+PIXELS_FOR_PHASES = 2048
+ATTENTION_ORDER = [
+    SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH,
+]  # fmt: skip
 
 
 def frame_attention_version(q: Tensor, heads: int) -> FrameAttention:
@@ -20,6 +26,61 @@ def frame_attention_version(q: Tensor, heads: int) -> FrameAttention:
         return "products" if frames <= 64 else "fused"
     fits = frames <= 64 and d in (16, 32, 64, 128) and q.dtype in (torch.float16, torch.bfloat16)
     return "kernel" if fits and q.device.type == "cuda" and has_triton_gpu() else "fused"
+
+
+def best_attention_first(q: Tensor) -> AbstractContextManager[object]:
+    """The library's attention kernels in the order of their speed on large GPUs; each passes on what it cannot do.
+
+    Training and other devices keep the library's own order.
+    """
+    if q.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return nullcontext()
+    return sdpa_kernel(ATTENTION_ORDER, set_priority=True)
+
+
+def kernels_serve(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernels for inference may take these: a GPU with Triton, half precision, no gradients wanted.
+
+    All are of one dtype: the mixed precision of training is the library's affair.
+    """
+    if x.device.type != "cuda" or x.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    tensors = (x, *(other for other in others if other is not None))
+    if any(t.dtype != x.dtype for t in tensors):
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) and has_triton_gpu()
+
+
+def phases_pay(x: Tensor, weight: Tensor) -> bool:
+    """Whether ``ops.upsample`` goes by phases: a GPU, no gradients wanted, pixels enough to pay for the kernels' sums.
+
+    A CPU gains little: what it saves in products it loses in putting pixels in their places.
+    """
+    wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return x.device.type == "cuda" and not wanted and x.numel() // x.shape[1] >= PIXELS_FOR_PHASES
+
+
+def products_serve(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernels for matrix products may take these: as :func:`kernels_serve`, and the tensor cores of sm_90.
+
+    Their tiles are chosen for those; on other generations the library multiplies, and in compiled code, which itself
+    joins what follows a product.
+    """
+    if torch.compiler.is_compiling() or not kernels_serve(x, *others):
+        return False
+    return torch.cuda.get_device_capability()[0] == 9
+
+
+def eight_bits_serve(x: Tensor) -> bool:
+    """Whether products of 8-bit floating-point numbers are made by the GPU's units for them, from half precision."""
+    return kernels_serve(x) and has_eight_bit_units(x.device)
+
+
+def has_eight_bit_units(device: torch.device) -> bool:
+    """Whether a device multiplies 8-bit floating-point numbers, and Triton is there to make them."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def has_triton_gpu() -> bool:

@@ -14,21 +14,16 @@ def temporal_conv_reference(
     return F.conv3d(x, weight.unsqueeze(-1), bias, padding=(1, 0, 0))
 
 
-class TemporalConv(nn.Module):
-    """:func:`temporal_conv_reference` as a 2-D convolution on the view ``b c f (h w)``.
+class TemporalConv(nn.Conv2d):
+    """:func:`temporal_conv_reference` as a 2-D convolution of ``b c f (h w)`` along ``f``.
 
     In channels-last memory that view is free, and libraries have better kernels for 2-D than for 3-D.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        plain = nn.Conv2d(channels, channels, (3, 1))
-        self.weight = plain.weight
-        self.bias = nn.Parameter(torch.zeros(channels) if plain.bias is None else plain.bias.detach())
+    bias: nn.Parameter
 
-    def forward(self, x: Float[Tensor, "b c f p"]) -> Float[Tensor, "b c f p"]:
-        """Convolve along ``f``; ``p`` counts pixels."""
-        return F.conv2d(x, self.weight, self.bias, padding=(1, 0))
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, (3, 1), padding=(1, 0))
 
 
 def channels_last(x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:

@@ -121,3 +121,41 @@ def test_sinusoid_begins_with_cosines() -> None:
     assert out[0].tolist() == [1, 1, 0, 0]
     torch.testing.assert_close(out[1, 0], torch.tensor(10.0).cos())
     torch.testing.assert_close(out[1, 3], torch.tensor(0.1).sin())
+
+
+@pytest.mark.parametrize("differs", ["text", "concat", "embedding"])
+def test_two_texts_of_each_clip_give_what_a_doubled_batch_gives(differs: str) -> None:
+    unet, (x, t, one) = tiny(in_channels=6), inputs()
+    concat = torch.randn(2, 2, 3, 8, 4, generator=torch.Generator().manual_seed(2)).double()
+    first = Conditioning(tokens=one.tokens, concat=concat, embedding=torch.ones(2, 64).double())
+    second = replace(first, tokens=one.tokens * -2)
+    if differs != "text":
+        second = replace(second, **{differs: getattr(first, differs) * 3})
+    both = join(first, second)
+    doubled = Conditioning(
+        tokens=both.tokens,
+        concat=torch.cat([first.concat, second.concat]),  # type: ignore[list-item]
+        embedding=torch.cat([first.embedding, second.embedding]),  # type: ignore[list-item]
+    )
+    wanted = unet(torch.cat([x, x]), torch.cat([t, t]), doubled)
+    torch.testing.assert_close(unet(x, t, both), wanted)
+    assert not torch.allclose(wanted[:2], wanted[2:])
+
+
+def test_what_comes_before_the_text_is_done_once_for_two_texts() -> None:
+    unet, (x, t, one) = tiny(), inputs()
+    seen: list[int] = []
+    for part in (unet.stem_temporal, unet.down[0].blocks[0].residual, unet.down[0].blocks[0].temporal):
+        part.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    unet(x, t, join(one, Conditioning(tokens=one.tokens + 1)))
+    assert seen == [2, 2, 4]
+
+
+def test_weights_laid_together_give_the_same_numbers() -> None:
+    unet, (x, t, conditioning) = tiny(), inputs()
+    wanted = unet(x, t, conditioning)
+    before = {name: weight.clone() for name, weight in unet.state_dict().items()}
+    unet.lay_together()
+    with torch.inference_mode():
+        torch.testing.assert_close(unet(x, t, conditioning), wanted)
+    assert all(torch.equal(weight, before[name]) for name, weight in unet.state_dict().items())

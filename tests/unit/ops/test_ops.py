@@ -8,9 +8,16 @@ from kinescribe.ops.attention import (
     attention,
     attention_reference,
     frame_attention,
+    frame_attention_packed,
     frame_attention_reference,
 )
-from kinescribe.ops.group_norm import GroupNorm, group_norm, group_norm_by_channel, group_norm_reference
+from kinescribe.ops.group_norm import (
+    GroupNorm,
+    add_group_norm,
+    group_norm,
+    group_norm_by_channel,
+    group_norm_reference,
+)
 from kinescribe.ops.temporal import TemporalConv, channels_last, clips, pictures, temporal_conv_reference
 
 
@@ -38,6 +45,11 @@ def test_frame_attention_equals_its_reference(frames: int) -> None:
     torch.testing.assert_close(frame_attention(q, k, v, 2), frame_attention_reference(q, k, v, 2))
 
 
+def test_packed_frame_attention_equals_that_of_its_parts() -> None:
+    qkv = double(2, 5, 3, 24)
+    assert torch.equal(frame_attention_packed(qkv, 2), frame_attention(*qkv.chunk(3, -1), 2))
+
+
 @pytest.mark.parametrize("silu", [False, True])
 def test_group_norm_equals_its_reference_and_stays_channels_last(silu: bool) -> None:
     x = double(2, 12, 5, 3).contiguous(memory_format=torch.channels_last)
@@ -56,6 +68,21 @@ def test_group_norm_by_channel_equals_its_reference_and_keeps_the_layout(silu: b
     torch.testing.assert_close(out.double(), expected, atol=2e-5, rtol=2e-5)
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert group_norm_by_channel(x.bfloat16(), 4, weight, bias, 1e-5, silu=silu).dtype == torch.bfloat16
+
+
+def test_group_norm_adds_a_shift_that_several_pictures_share() -> None:
+    x, shift, weight, bias = double(6, 12, 5, 3), double(2, 12), double(12), double(12) + 1
+    shifted = x + shift[[0, 0, 0, 1, 1, 1], :, None, None]
+    expected = group_norm_reference(shifted, 4, weight, bias, 1e-5, silu=True)
+    torch.testing.assert_close(group_norm(x, 4, weight, bias, 1e-5, silu=True, shift=shift), expected)
+
+
+def test_group_norm_of_a_sum_gives_both() -> None:
+    x, y, norm = double(2, 12, 5, 3), double(2, 12, 5, 3) - 1, GroupNorm(4, 12, eps=1e-5, silu=True).double()
+    total, normed = norm.added(x, y)
+    assert torch.equal(total, x + y) and torch.equal(normed, norm(x + y))
+    again = add_group_norm(x, y, 4, norm.weight, norm.bias, 1e-5, silu=True)
+    assert torch.equal(again[1], normed)
 
 
 def test_group_norm_does_not_change_its_input() -> None:

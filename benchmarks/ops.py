@@ -1,0 +1,365 @@
+"""Every operation with a kernel of its own, at the shapes of the large models: kernel, plain version, floor.
+
+    python benchmarks/ops.py [--only NAME] [--dtype bfloat16] [--sweep] [--out benchmarks/results/NAME.json]
+
+Floors: bytes (each input read once, each result written once) over the speed of a large copy, and operations over the
+speed of a large matrix product, both measured first; the larger counts. Times are of CUDA graphs that go around
+several sets of random inputs, too many for the cache, the median of their replays. `--sweep` also tries the tiles of
+the matrix products and the sizes of the group norm, and prints the best; the tables in `kinescribe.ops` are theirs.
+"""
+
+import argparse
+import datetime
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import triton
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from kinescribe.ops import group_norm_triton, linear_triton
+from kinescribe.ops.attention import frame_attention_packed
+from kinescribe.ops.group_norm import add_group_norm, group_norm
+from kinescribe.ops.layer_norm import add_layer_norm, layer_norm
+from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
+from kinescribe.ops.tiles import Tile, linear_tile
+
+Version = Callable[..., Any]
+COLD = 256 << 20
+"""Bytes of inputs that a graph goes around: several times the cache of a large GPU."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation at one shape."""
+
+    name: str
+    shape: str
+    inputs: Callable[[], tuple[Tensor, ...]]
+    versions: dict[str, Version]
+    moved: float
+    """Bytes."""
+    operations: float = 0.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the floors divide by: bytes and operations a second."""
+
+    copy: float
+    product: float
+
+    def floor(self, case: Case) -> float:
+        """Microseconds that the case needs at least."""
+        return 1e6 * max(case.moved / self.copy, case.operations / self.product)
+
+
+def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The last tensor of a result: the norm where a sum comes with it."""
+    return result if isinstance(result, Tensor) else result[-1]
+
+
+def microseconds(call: Version, inputs: Callable[[], tuple[Tensor, ...]], replays: int = 15) -> float:
+    """Median time of a call within a graph of calls on changing inputs."""
+    sets = [inputs()]
+    size = sum(x.numel() * x.element_size() for x in sets[0])
+    sets += [inputs() for _ in range(min(max(COLD // size, 1), 64))]
+    call(*sets[0])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for arguments in sets:
+            call(*arguments)
+    times = []
+    for i in range(replays + 3):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        if i >= 3:
+            times.append(1e3 * start.elapsed_time(end) / len(sets))
+    return statistics.median(times)
+
+
+def measured_device(dtype: torch.dtype) -> Device:
+    """Copy of 1 GiB and product of 8192 x 8192."""
+    copy = microseconds(torch.clone, lambda: (torch.randn(1 << 29, device="cuda").to(dtype),))
+    square = microseconds(
+        torch.mm, lambda: tuple(torch.randn(2, 8192, 8192, device="cuda").to(dtype).unbind())
+    )
+    return Device(copy=2e6 * 2 * (1 << 29) / copy, product=1e6 * 2 * 8192**3 / square)
+
+
+def cases(dtype: torch.dtype) -> Iterator[Case]:
+    """All operations at all shapes."""
+    yield from norm_cases(dtype)
+    yield from attention_cases(dtype)
+    yield from row_cases(dtype)
+    yield from linear_cases(dtype)
+
+
+def random(*shape: int, dtype: torch.dtype) -> Tensor:
+    """Random numbers in rows."""
+    return torch.randn(shape, device="cuda", dtype=dtype)
+
+
+# name: pictures or clips, channels, height, width; as a text-to-video step with guidance has them, then 720p
+NORMED = {
+    "frames": [
+        (32, 320, 32, 32),
+        (32, 640, 32, 32),
+        (32, 960, 32, 32),
+        (32, 640, 16, 16),
+        (32, 1280, 16, 16),
+    ],
+    "deep frames": [(32, 1280, 8, 8), (32, 2560, 8, 8), (32, 1280, 4, 4), (32, 2560, 4, 4)],
+    "clips": [
+        (2, 320, 16, 1024),
+        (2, 640, 16, 256),
+        (2, 1280, 16, 64),
+        (2, 1280, 16, 16),
+        (1, 320, 32, 14400),
+    ],
+    "autoencoder": [(16, 512, 32, 32), (16, 128, 256, 256), (1, 128, 720, 1280), (1, 256, 720, 1280)],
+}
+
+
+def norm_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Group norms: with SiLU; with a shift of every channel besides; of a sum."""
+    for kind, shapes in NORMED.items():
+        for shape in shapes:
+            b, c = shape[:2]
+            few = 2 if b == 32 else b
+            weight, bias = random(2, c, dtype=dtype)
+            shift = random(few, c, dtype=dtype)
+
+            def pictures(shape: tuple[int, ...] = shape, count: int = 1) -> tuple[Tensor, ...]:
+                made = (random(*shape, dtype=dtype) for _ in range(count))
+                return tuple(x.contiguous(memory_format=torch.channels_last) for x in made)
+
+            def plain(x: Tensor, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+                out = F.silu(F.group_norm(x, 32, weight, bias, 1e-5), inplace=True)
+                return out.contiguous(memory_format=torch.channels_last)
+
+            def kernel(
+                x: Tensor, shift: Tensor | None = None, weight: Tensor = weight, bias: Tensor = bias
+            ) -> Tensor:
+                return group_norm(x, 32, weight, bias, 1e-5, silu=True, shift=shift)
+
+            def shifted(x: Tensor, shift: Tensor = shift, few: int = few, plain: Version = plain) -> Tensor:
+                return plain(x + shift.repeat_interleave(len(x) // few, 0)[:, :, None, None])
+
+            def added(
+                x: Tensor, y: Tensor, weight: Tensor = weight, bias: Tensor = bias
+            ) -> tuple[Tensor, Tensor]:
+                return add_group_norm(x, y, 32, weight, bias, 1e-5, silu=True)
+
+            size, label = 2.0 * torch.Size(shape).numel(), f"{kind} {'x'.join(map(str, shape))}"
+            yield Case("group_norm", label, pictures, {"kernel": kernel, "plain": plain}, 2 * size)
+            if kind == "frames":
+                with_shift = {"kernel": lambda x, k=kernel, s=shift: k(x, s), "plain": shifted}
+                yield Case("group_norm+shift", label, pictures, with_shift, 2 * size)
+            if kind in ("frames", "clips"):
+                both = {"kernel": added, "plain": lambda x, y, p=plain: p(x + y)}
+                yield Case("add_group_norm", label, lambda p=pictures: p(count=2), both, 4 * size)
+
+
+def attention_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Attention over frames on packed projections."""
+    shapes = [(2, 16, 1024, 8), (2, 16, 1024, 5), (2, 16, 256, 10), (2, 16, 64, 20), (2, 16, 16, 20)]
+    for b, f, n, heads in [*shapes, (2, 24, 2880, 5), (1, 32, 14400, 5), (1, 64, 1024, 5)]:
+        width = heads * 64
+
+        def kernel(qkv: Tensor, heads: int = heads) -> Tensor:
+            return frame_attention_packed(qkv, heads)
+
+        def plain(qkv: Tensor, heads: int = heads) -> Tensor:
+            parts = (rearrange(x, "b f n (h d) -> (b n) h f d", h=heads) for x in qkv.chunk(3, -1))
+            out = F.scaled_dot_product_attention(*parts)
+            return rearrange(out, "(b n) h f d -> b f n (h d)", b=len(qkv)).contiguous()
+
+        def packed(shape: tuple[int, ...] = (b, f, n, 3 * width)) -> tuple[Tensor, ...]:
+            return (random(*shape, dtype=dtype),)
+
+        rows = float(b * f * n)
+        label, versions = f"{b}x{f}x{n} {heads} heads", {"kernel": kernel, "plain": plain}
+        yield Case("frame_attention", label, packed, versions, 8 * rows * width, 4 * rows * f * width)
+
+
+LEVELS = [(32768, 320), (8192, 640), (2048, 1280), (512, 1280), (460800, 320)]
+"""Rows and channels of a step with guidance at 256 x 256, level by level, and of a 720p clip."""
+
+
+def row_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Layer norms and gates."""
+    for m, c in LEVELS:
+        weight, bias = random(2, c, dtype=dtype)
+
+        def rows(*widths: int, m: int = m) -> Callable[[], tuple[Tensor, ...]]:
+            return lambda: tuple(random(m, width, dtype=dtype) for width in widths)
+
+        def norm(x: Tensor, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            return layer_norm(x, weight, bias, 1e-5)
+
+        def plain(x: Tensor, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            return F.layer_norm(x, weight.shape, weight, bias, 1e-5)
+
+        def added(
+            x: Tensor, y: Tensor, weight: Tensor = weight, bias: Tensor = bias
+        ) -> tuple[Tensor, Tensor]:
+            return add_layer_norm(x, y, weight, bias, 1e-5)
+
+        size, label = 2.0 * m * c, f"{m}x{c}"
+        yield Case("layer_norm", label, rows(c), {"kernel": norm, "plain": plain}, 2 * size)
+        both = {"kernel": added, "plain": lambda x, y, p=plain: p(x + y)}
+        yield Case("add_layer_norm", label, rows(c, c), both, 4 * size)
+        yield Case(
+            "geglu", f"{m}x{8 * c}", rows(8 * c), {"kernel": geglu, "plain": geglu_reference}, 12 * size
+        )
+
+
+def linear_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Products with a gate or a sum behind them; `table` is what the operation does now."""
+    for m, c in LEVELS:
+        for n, k in ((8 * c, c), (c, 4 * c), (c, c)):
+            gated = n == 8 * c
+            yield linear_case(m, n, k, gated, dtype)
+
+
+def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case:
+    """One product; without the tile of the table, ``kernel`` is that of :data:`TILES` that comes first."""
+    weight, bias = random(n, k, dtype=dtype) * k**-0.5, random(n, dtype=dtype)
+    tile = linear_tile(m, n, k, gated=gated) or next(t for t in TILES if n % t.n == 0)
+
+    def inputs() -> tuple[Tensor, ...]:
+        return (
+            (random(m, k, dtype=dtype),) if gated else (random(m, k, dtype=dtype), random(m, n, dtype=dtype))
+        )
+
+    def with_tile(tile: Tile) -> Version:
+        return lambda x, residual=None: linear_triton.linear(x, weight, bias, residual, tile)
+
+    if gated:
+        versions = {
+            "table": lambda x: linear_geglu(x, weight, bias),
+            "library": lambda x: geglu(F.linear(x, weight, bias)),
+            "plain": lambda x: geglu_reference(F.linear(x, weight, bias)),
+        }
+    else:
+        versions = {
+            "table": lambda x, residual: linear_add(x, weight, bias, residual),
+            "plain": lambda x, residual: residual + F.linear(x, weight, bias),
+        }
+    versions |= {"kernel": with_tile(tile)}
+    if SWEEP:
+        tiles = [t for t in TILES if n % t.n == 0]
+        versions |= {
+            f"{t.m}x{t.n}x{t.k} w{t.warps} s{t.stages}{' bulk' * t.bulk}": with_tile(t) for t in tiles
+        }
+    # half of a gated product is written; of the other all, and the residual read
+    moved = 2.0 * (m * k + n * k + m * (n / 2 if gated else 2 * n))
+    return Case(
+        "linear_geglu" if gated else "linear_add", f"{m}x{n}x{k}", inputs, versions, moved, 2.0 * m * n * k
+    )
+
+
+SWEEP = False
+TILES = [
+    Tile(m, n, k, warps=warps, stages=stages, bulk=bulk)
+    for bulk in (False, True)
+    for m, n, k, warps, stages in (
+        (128, 64, 64, 4, 4), (128, 64, 32, 4, 5), (64, 64, 64, 4, 4), (256, 64, 64, 8, 3),
+        (128, 128, 64, 8, 3), (128, 128, 64, 4, 3), (128, 128, 64, 8, 4), (64, 128, 64, 4, 4), (128, 128, 32, 8, 5),
+        (128, 256, 64, 8, 3), (128, 256, 32, 8, 4), (64, 256, 64, 4, 3), (64, 256, 64, 8, 3), (256, 128, 64, 8, 3),
+    )
+]  # fmt: skip
+
+
+def swept_norms(dtype: torch.dtype) -> None:
+    """Print the times of the group norm for other sizes of its programs."""
+    sizes = list(product((8192, 16384, 32768), (1024, 2048, 4096), (512, 1024, 2048)))
+    print("\ngroup norm: WHOLE, TILE, PROGRAMS -> us, best first")
+    for case in norm_cases(dtype):
+        if case.name != "group_norm":
+            continue
+        times = {}
+        for whole, tile, programs in sizes:
+            with patch.multiple(group_norm_triton, WHOLE=whole, TILE=tile, PROGRAMS=programs):
+                times[whole, tile, programs] = microseconds(case.versions["kernel"], case.inputs, 7)
+        best = sorted(times.items(), key=lambda item: item[1])[:4]
+        now = (group_norm_triton.WHOLE, group_norm_triton.TILE, group_norm_triton.PROGRAMS)
+        print(f"{case.shape:28} now {times[now]:7.1f}  " + "  ".join(f"{k} {v:.1f}" for k, v in best))
+
+
+def compared(case: Case, device: Device) -> dict[str, Any]:
+    """Times of all versions, after a check that they agree."""
+    torch.cuda.empty_cache()
+    arguments = case.inputs()
+    expected = first(case.versions["plain"](*arguments)).double()
+    times: dict[str, float] = {}
+    for name, version in case.versions.items():
+        try:
+            error = (first(version(*arguments)).double() - expected).norm() / expected.norm()
+        except (
+            triton.runtime.errors.OutOfResources
+        ) as problem:  # a tile of the sweep that this device cannot hold
+            print(f"{case.name} {case.shape} {name}: {problem}")
+            continue
+        assert error < 2e-2, f"{case.name} {case.shape}: {name} differs by {float(error):.2g}"
+        times[name] = microseconds(version, case.inputs)
+    return {"name": case.name, "shape": case.shape, "floor": device.floor(case), "microseconds": times}
+
+
+def main() -> None:
+    """Measure, print a table, write the figures."""
+    global SWEEP
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="operations whose name contains this")
+    parser.add_argument("--dtype", choices=["float16", "bfloat16"], default="float16")
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    dtype, SWEEP = getattr(torch, options.dtype), options.sweep
+    with torch.inference_mode():
+        device = measured_device(dtype)
+        print(f"copy {device.copy / 1e12:.2f} TB/s, product {device.product / 1e12:.0f} TFLOP/s")
+        print(f"{'us':18} {'':28} {'floor':>8} {'kernel':>8} {'of it':>6} {'plain':>8}  others")
+        rows = []
+        for case in cases(dtype):
+            if options.only not in case.name:
+                continue
+            row = compared(case, device)
+            rows.append(row)
+            times = dict(sorted(row["microseconds"].items(), key=lambda item: item[1]))
+            kernel, plain = times.pop("kernel"), times.pop("plain")
+            others = "  ".join(f"{name} {time:.1f}" for name, time in list(times.items())[:5])
+            print(
+                f"{row['name']:18} {row['shape']:28} {row['floor']:8.1f} {kernel:8.1f} "
+                f"{row['floor'] / kernel:6.0%} {plain:8.1f}  {others}"
+            )
+        if SWEEP and options.only in "group_norm":
+            swept_norms(dtype)
+    if options.out:
+        result = {
+            "date": datetime.date.today().isoformat(),
+            "device": torch.cuda.get_device_name(),
+            "versions": {"torch": torch.__version__, "triton": triton.__version__},
+            "dtype": options.dtype,
+            "speeds": asdict(device),
+            "rows": rows,
+        }
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Group normalisation of channels-last memory as Triton kernels, for inference.
+
+``x`` is ``(b, rows, channels)`` in memory: rows are the pixels of a frame or of a whole clip. A program takes a
+block of whole groups, as many as fill a power of two of channels best (12 of 10 channels are 120 of 128 lanes).
+Few rows are held whole: one launch. Many are read twice: :func:`_statistics` leaves mean and sum of squared
+distances of every chunk of rows, :func:`_apply` joins them and normalises. All is float32 and free of atomics, so
+equal inputs give equal bits; squares are of distances from a mean, never of values (Chan, Golub and LeVeque 1983).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+WHOLE = 16384
+"""Numbers a program holds at most when it normalises in one launch."""
+TILE = 2048
+"""Numbers a program reads at a time otherwise; with the next ones already on their way."""
+PROGRAMS = 1024
+"""Programs aimed at: several for each multiprocessor of a large GPU."""
+MOST_CHUNKS = 256
+"""Every program of :func:`_apply` reads the statistics of all chunks of its groups."""
+NARROWEST = 32
+"""Channels that are worth reading together: 64 bytes of a row."""
+
+
+@triton.jit
+def _members(
+    block, groups, TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr
+):
+    """Channels of this block and whether they are real; group of each, one hot (SLOTS, WIDTH)."""
+    column = tl.arange(0, WIDTH)
+    channel = block * (TOGETHER * SIZE) + column
+    real = (column < TOGETHER * SIZE) & (channel < groups * SIZE)
+    member = (column[None, :] // SIZE == tl.arange(0, SLOTS)[:, None]) & real[None, :]
+    return channel, real, member.to(tl.float32)
+
+
+@triton.jit
+def _read(x_ptr, y_ptr, sum_ptr, place, mask, ADD: tl.constexpr):
+    """``x``, or ``x + y`` rounded and written to ``sum``; float32."""
+    x = tl.load(x_ptr + place, mask=mask, other=0.0)
+    if ADD:
+        y = tl.load(y_ptr + place, mask=mask, other=0.0)
+        x = (x.to(tl.float32) + y.to(tl.float32)).to(x.dtype)
+        tl.store(sum_ptr + place, x, mask=mask)
+    return x.to(tl.float32)
+
+
+@triton.jit
+def _join(mean, square, rows, member, SIZE: tl.constexpr):
+    """Mean and sum of squared distances of channels, ``rows`` numbers each, to those of their groups."""
+    middle = tl.sum(member * mean[None, :], 1) / SIZE
+    apart = mean[None, :] - middle[:, None]
+    return middle, tl.sum(member * (square[None, :] + rows * apart * apart), 1)
+
+
+@triton.jit
+def _finish(x, mean, scale, bias, SILU: tl.constexpr):
+    out = (x - mean[None, :]) * scale[None, :] + bias[None, :]
+    return out * tl.sigmoid(out) if SILU else out
+
+
+@triton.jit
+def _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps):
+    """What :func:`_finish` takes off, multiplies by and adds, for every channel."""
+    inverse = tl.rsqrt(square / count + eps)
+    scale = tl.load(weight_ptr + channel, mask=real, other=0.0).to(tl.float32)
+    bias = tl.load(bias_ptr + channel, mask=real, other=0.0).to(tl.float32)
+    mean = tl.sum(member * mean[:, None], 0) - shift
+    return mean, scale * tl.sum(member * inverse[:, None], 0), bias
+
+
+@triton.jit
+def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr):
+    """What is added to this picture's channels; ``repeats`` pictures share it."""
+    if SHIFTED:
+        place = (b // repeats).to(tl.int64) * channels + channel
+        shift = tl.load(shift_ptr + place, mask=real, other=0.0).to(tl.float32)
+    else:
+        shift = tl.zeros_like(channel).to(tl.float32)
+    return shift
+
+
+@triton.jit
+def _whole(
+    x_ptr, y_ptr, sum_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, eps,
+    ADD: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
+    TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """All rows of a block of groups, held from the first read to the only write."""
+    b, channels = tl.program_id(1), groups * SIZE
+    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    row = tl.arange(0, ROWS)
+    mask = (row < rows)[:, None] & real[None, :]
+    place = b.to(tl.int64) * rows * channels + row[:, None] * channels + channel[None, :]
+    x = _read(x_ptr, y_ptr, sum_ptr, place, mask, ADD)
+    mean = tl.sum(x, 0) / rows
+    apart = tl.where(mask, x - mean[None, :], 0.0)
+    mean, square = _join(mean + shift, tl.sum(apart * apart, 0), rows, member, SIZE)
+    mean, scale, bias = _per_channel(
+        mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
+    )
+    tl.store(out_ptr + place, _finish(x, mean, scale, bias, SILU).to(out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _statistics(
+    x_ptr, y_ptr, sum_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
+    ADD: tl.constexpr, SHIFTED: tl.constexpr,
+    TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Mean and sum of squared distances of each group over one chunk of ``length`` rows (Welford 1962 by lane)."""
+    b, channels = tl.program_id(2), groups * SIZE
+    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    first = tl.program_id(1) * length
+    last = tl.minimum(first + length, rows)
+    row = tl.arange(0, ROWS)
+    start = b.to(tl.int64) * rows * channels
+    mean = tl.zeros((ROWS, WIDTH), tl.float32)
+    square = tl.zeros((ROWS, WIDTH), tl.float32)
+    seen = 0.0
+    for at in tl.range(first, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
+        here = (at + row < last)[:, None] & real[None, :]
+        place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
+        x = _read(x_ptr, y_ptr, sum_ptr, place, here, ADD)
+        seen += 1.0
+        apart = tl.where(here, x - mean, 0.0)
+        mean += apart * (1.0 / seen)
+        square += apart * (x - mean)
+    count = tl.maximum((last - first - row + ROWS - 1) // ROWS, 0).to(tl.float32)
+    middle = tl.sum(count[:, None] * mean, 0) / (last - first)
+    apart = mean - middle[None, :]
+    square_sum = tl.sum(square + count[:, None] * apart * apart, 0)
+    middle += _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    group_mean, group_square = _join(middle, square_sum, (last - first).to(tl.float32), member, SIZE)
+    slot = tl.arange(0, SLOTS)
+    group = tl.program_id(0) * TOGETHER + slot
+    place = (b * groups + group) * chunks + tl.program_id(1)
+    kept = (slot < TOGETHER) & (group < groups)
+    tl.store(mean_ptr + place, group_mean, mask=kept)
+    tl.store(square_ptr + place, group_square, mask=kept)
+
+
+@triton.jit
+def _apply(
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, square_ptr, out_ptr,
+    rows, groups, repeats, length, chunks, part, eps,
+    SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """Join the chunks of a block of groups, then normalise ``part`` rows of it."""
+    b, channels = tl.program_id(2), groups * SIZE
+    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    row = tl.arange(0, ROWS)
+    first = tl.program_id(1) * part
+    last = tl.minimum(first + part, rows)
+    start = b.to(tl.int64) * rows * channels
+    place = start + (first + row)[:, None].to(tl.int64) * channels + channel[None, :]
+    here = (first + row < last)[:, None] & real[None, :]
+    # On its way while the statistics are joined; below, the next rows while these are written.
+    x = tl.load(x_ptr + place, mask=here, other=0.0)
+
+    slot = tl.arange(0, SLOTS)
+    group = tl.program_id(0) * TOGETHER + slot
+    # Lane by lane first, the lanes at the end: no sums across threads inside the loop.
+    seen = tl.zeros((1, CHUNKS), tl.float32)
+    means = tl.zeros((SLOTS, CHUNKS), tl.float32)
+    squares = tl.zeros((SLOTS, CHUNKS), tl.float32)
+    for begin in range(0, chunks, CHUNKS):
+        chunk = begin + tl.arange(0, CHUNKS)
+        kept = ((slot < TOGETHER) & (group < groups))[:, None] & (chunk < chunks)[None, :]
+        entry = (b * groups + group)[:, None] * chunks + chunk[None, :]
+        count = tl.maximum(tl.minimum(rows - chunk * length, length), 0).to(tl.float32)[None, :]
+        share = count / tl.maximum(seen + count, 1.0)
+        apart = tl.load(mean_ptr + entry, mask=kept, other=0.0) - means
+        squares += tl.load(square_ptr + entry, mask=kept, other=0.0) + SIZE * seen * share * apart * apart
+        means += share * apart
+        seen += count
+    mean = tl.sum(seen * means, 1) / rows
+    apart = means - mean[:, None]
+    square = tl.sum(squares + seen * SIZE * apart * apart, 1)
+    shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    mean, scale, bias = _per_channel(
+        mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
+    )
+    for at in range(first, last, ROWS):
+        here = (at + row < last)[:, None] & real[None, :]
+        place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
+        out = _finish(x.to(tl.float32), mean, scale, bias, SILU)
+        after = (at + ROWS + row < last)[:, None] & real[None, :]
+        x = tl.load(x_ptr + place + channels * ROWS, mask=after, other=0.0)
+        tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=here)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """``together`` whole groups of ``size`` channels, in ``width`` lanes; ``count`` blocks make up all groups."""
+
+    together: int
+    size: int
+    width: int
+    count: int
+
+
+@lru_cache
+def _block(channels: int, groups: int, widest: int) -> _Block:
+    """The block that wastes the fewest lanes; loads of 16 bytes go before lanes, wide blocks before narrow."""
+    size = channels // groups
+
+    def block(together: int) -> _Block:
+        width = triton.next_power_of_2(together * size)
+        return _Block(together, size, width, triton.cdiv(groups, together))
+
+    def quality(block: _Block) -> tuple[bool, float, int]:
+        aligned = block.together * size % 8 == 0
+        return aligned, channels / (block.count * block.width), block.width
+
+    counts = range(1, max(1, widest // size) + 1)
+    return max((block(n) for n in counts if n <= groups), key=quality)
+
+
+def forward(
+    x: Tensor, y: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
+    groups: int, eps: float, silu: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """``x + y`` (``x`` itself without ``y``) and its norm, of ``b c h w`` in channels-last memory.
+
+    ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added inside the norm alone.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    total = x if y is None else torch.empty_like(x)
+    out = torch.empty_like(x)
+    b, channels, height, width = x.shape
+    rows = height * width
+    flags = {"ADD": y is not None, "SHIFTED": shift is not None}
+    y = x if y is None else y.contiguous(memory_format=torch.channels_last)
+    repeats = 1 if shift is None else b // shift.shape[0]
+    shift = weight if shift is None else shift.contiguous()
+
+    held = triton.next_power_of_2(rows)
+    block = _block(channels, groups, max(NARROWEST, min(128, WHOLE // held)))
+    numbers = held * block.width
+    if numbers <= WHOLE:
+        _whole[block.count, b](
+            x, y, total, shift, weight, bias, out, rows, groups, repeats, eps,
+            **flags, SILU=silu, **_lanes(block), ROWS=held,
+            num_warps=4 if numbers <= 4096 else 8 if numbers <= 16384 else 16,
+        )  # fmt: skip
+        return total, out
+    block = _block(channels, groups, 256)
+    if block.count * b * MOST_CHUNKS < PROGRAMS // 2:  # one large picture of few channels
+        block = _block(channels, groups, 64)
+    tile, together = max(1, TILE // block.width), block.count * b
+    part, parts = _parts(rows, 2 * PROGRAMS // together, tile)
+    # No more chunks than make an eighth of what a program of _apply reads anyway.
+    length, chunks = _parts(rows, min(MOST_CHUNKS, PROGRAMS // together, part * block.size // 8), tile)
+    means, squares = torch.empty((2, b, groups, chunks), dtype=torch.float32, device=x.device)
+    _statistics[block.count, chunks, b](
+        x, y, total, shift, means, squares, rows, groups, repeats, length, chunks,
+        **flags, **_lanes(block), ROWS=tile, num_warps=4,
+    )  # fmt: skip
+    _apply[block.count, parts, b](
+        total, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, eps,
+        SHIFTED=flags["SHIFTED"], SILU=silu, **_lanes(block), ROWS=tile,
+        CHUNKS=32, num_warps=4,
+    )  # fmt: skip
+    return total, out
+
+
+def _lanes(block: _Block) -> dict[str, int]:
+    slots = triton.next_power_of_2(block.together)
+    return {"TOGETHER": block.together, "SIZE": block.size, "SLOTS": slots, "WIDTH": block.width}
+
+
+def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
+    """Rows of a part, whole tiles, four at least; and how many parts, ``wanted`` at most."""
+    length = max(triton.cdiv(triton.cdiv(rows, max(wanted, 1)), tile), 4) * tile
+    return length, triton.cdiv(rows, length)
+
+
+@torch.library.custom_op("kinescribe::group_norm", mutates_args=(), device_types="cuda")
+def group_norm_op(
+    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> Tensor:
+    """The norm of :func:`forward` as an operation that compilers know."""
+    with torch.cuda.device_of(x):  # a launch goes to the current device
+        return forward(x, None, shift, weight, bias, groups, eps, silu)[1]
+
+
+@torch.library.custom_op("kinescribe::add_group_norm", mutates_args=(), device_types="cuda")
+def add_group_norm_op(
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> tuple[Tensor, Tensor]:
+    """Sum and norm of :func:`forward` as an operation."""
+    with torch.cuda.device_of(x):
+        return forward(x, y, None, weight, bias, groups, eps, silu)
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+@group_norm_op.register_fake
+def _(x, shift, weight, bias, groups, eps, silu):  # noqa: ARG001 - the shape is that of x
+    return _like(x)
+
+
+@add_group_norm_op.register_fake
+def _(x, y, weight, bias, groups, eps, silu):  # noqa: ARG001
+    return _like(x), _like(x)

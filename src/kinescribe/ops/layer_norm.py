@@ -1,0 +1,59 @@
+"""Layer normalisation, alone and of a sum that is needed too."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinescribe.ops.select import kernels_serve
+
+
+def layer_norm_reference(
+    x: Float[Tensor, "*rows d"], weight: Float[Tensor, " d"], bias: Float[Tensor, " d"], eps: float
+) -> Float[Tensor, "*rows d"]:
+    """Zero mean and unit variance in each row, then scale and shift."""
+    variance, mean = x.var(-1, keepdim=True, correction=0), x.mean(-1, keepdim=True)
+    return (x - mean) * (variance + eps).rsqrt() * weight + bias
+
+
+def layer_norm(
+    x: Float[Tensor, "*rows d"], weight: Float[Tensor, " d"], bias: Float[Tensor, " d"], eps: float
+) -> Float[Tensor, "*rows d"]:
+    """:func:`layer_norm_reference`, in the version that suits the device."""
+    if kernels_serve(x, weight, bias):
+        from kinescribe.ops.layer_norm_triton import layer_norm_op
+
+        return layer_norm_op(x, weight, bias, eps)
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def add_layer_norm(
+    x: Float[Tensor, "*rows d"],
+    y: Float[Tensor, "*rows d"],
+    weight: Float[Tensor, " d"],
+    bias: Float[Tensor, " d"],
+    eps: float,
+) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
+    """``x + y`` and its :func:`layer_norm`, with the sum read once less."""
+    if kernels_serve(x, y, weight, bias):
+        from kinescribe.ops.layer_norm_triton import add_layer_norm_op
+
+        return add_layer_norm_op(x, y, weight, bias, eps)
+    total = x + y
+    return total, layer_norm(total, weight, bias, eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    """The library's layer over one axis, with the parameters under the same names, through :func:`layer_norm`."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5) -> None:
+        super().__init__(width, eps=eps)
+
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """Same shape."""
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+    def added(
+        self, x: Float[Tensor, "*rows d"], y: Float[Tensor, "*rows d"]
+    ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
+        """``x + y``, and that normalised: :func:`add_layer_norm`."""
+        return add_layer_norm(x, y, self.weight, self.bias, self.eps)

@@ -1,0 +1,75 @@
+"""Layer normalisation as one Triton kernel, for inference: a row is read once, summed, normalised and written."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 4096
+"""Numbers a program holds, as whole rows."""
+
+
+@triton.jit
+def _normalise(
+    x_ptr, y_ptr, weight_ptr, bias_ptr, sum_ptr, out_ptr, rows, width, eps,
+    ADD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, WIDTH)
+    inside = column < width
+    mask = (row < rows)[:, None] & inside[None, :]
+    place = row[:, None].to(tl.int64) * width + column[None, :]
+    x = tl.load(x_ptr + place, mask=mask, other=0.0)
+    if ADD:
+        y = tl.load(y_ptr + place, mask=mask, other=0.0)
+        x = (x.to(tl.float32) + y.to(tl.float32)).to(x.dtype)
+        tl.store(sum_ptr + place, x, mask=mask)
+    weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    bias = tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    wide = x.to(tl.float32)
+    mean = tl.sum(wide, 1) / width
+    apart = tl.where(mask, wide - mean[:, None], 0.0)
+    inverse = tl.rsqrt(tl.sum(apart * apart, 1) / width + eps)
+    out = apart * inverse[:, None] * weight[None, :] + bias[None, :]
+    tl.store(out_ptr + place, out.to(x.dtype), mask=mask)
+
+
+def forward(x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """``x + y`` (``x`` itself without ``y``) and its norm over the last axis; statistics in float32."""
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    total = x if y is None else torch.empty_like(x)
+    width = x.shape[-1]
+    rows, lanes = x.numel() // width, triton.next_power_of_2(width)
+    tall = max(1, TILE // lanes)
+    _normalise[(triton.cdiv(rows, tall),)](
+        x, x if y is None else y.contiguous(), weight, bias, total, out, rows, width, eps,
+        ADD=y is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
+    )  # fmt: skip
+    return total, out
+
+
+@torch.library.custom_op("kinescribe::layer_norm", mutates_args=(), device_types="cuda")
+def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The norm of :func:`forward` as an operation that compilers know."""
+    with torch.cuda.device_of(x):  # a launch goes to the current device
+        return forward(x, None, weight, bias, eps)[1]
+
+
+@torch.library.custom_op("kinescribe::add_layer_norm", mutates_args=(), device_types="cuda")
+def add_layer_norm_op(
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Sum and norm of :func:`forward` as an operation."""
+    with torch.cuda.device_of(x):
+        return forward(x, y, weight, bias, eps)
+
+
+@layer_norm_op.register_fake
+def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
+    return x.new_empty(x.shape)
+
+
+@add_layer_norm_op.register_fake
+def _(x, y, weight, bias, eps):  # noqa: ARG001
+    return x.new_empty(x.shape), x.new_empty(x.shape)

@@ -1,0 +1,73 @@
+"""Linear layers with what follows them: a gate of the exact GELU, or the stream they are added to."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinescribe.ops.linear_fp8 import copy_of, linear_fp8
+from kinescribe.ops.select import kernels_serve, products_serve
+from kinescribe.ops.tiles import linear_tile
+
+
+def geglu_reference(x: Float[Tensor, "*rows n2"]) -> Float[Tensor, "*rows n"]:
+    """The first half of the last axis times the GELU of the second (Shazeer 2020, arXiv 2002.05202)."""
+    value, gate = x.chunk(2, -1)
+    return value * F.gelu(gate)
+
+
+def geglu(x: Float[Tensor, "*rows n2"]) -> Float[Tensor, "*rows n"]:
+    """:func:`geglu_reference` in one pass over memory."""
+    if kernels_serve(x):
+        from kinescribe.ops.linear_triton import geglu_op
+
+        return geglu_op(x)
+    return geglu_reference(x)
+
+
+def linear_geglu(
+    x: Float[Tensor, "*rows k"], weight: Float[Tensor, "n2 k"], bias: Float[Tensor, " n2"]
+) -> Float[Tensor, "*rows n"]:
+    """:func:`geglu` of the linear layer; where one kernel is the faster way, its wide result is never written."""
+    copy = copy_of(weight)
+    if copy is not None:
+        return geglu(linear_fp8(x, copy, bias))
+    if products_serve(x, weight, bias) and linear_tile(_rows(x), len(weight), x.shape[-1], gated=True):
+        from kinescribe.ops.linear_triton import linear_geglu_op
+
+        return linear_geglu_op(x, weight, bias)
+    if x.device.type == "cpu":  # whose GELU is slow where rows have gaps between them
+        half = len(weight) // 2
+        return F.linear(x, weight[:half], bias[:half]) * F.gelu(F.linear(x, weight[half:], bias[half:]))
+    return geglu(F.linear(x, weight, bias))
+
+
+def linear_add(
+    x: Float[Tensor, "*rows k"],
+    weight: Float[Tensor, "n k"],
+    bias: Float[Tensor, " n"],
+    residual: Float[Tensor, "*rows n"],
+) -> Float[Tensor, "*rows n"]:
+    """``residual`` plus the linear layer; where one kernel is the faster way, added before anything is written."""
+    copy = copy_of(weight)
+    if copy is not None:
+        return residual + linear_fp8(x, copy, bias)
+    if products_serve(x, weight, bias, residual) and linear_tile(
+        _rows(x), len(weight), x.shape[-1], gated=False
+    ):
+        from kinescribe.ops.linear_triton import linear_add_op
+
+        return linear_add_op(x, weight, bias, residual)
+    return residual + F.linear(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """The library's layer, in 8 bits where that is asked for."""
+
+    def forward(self, x: Float[Tensor, "*rows k"]) -> Float[Tensor, "*rows n"]:
+        """The layer of every row."""
+        copy = copy_of(self.weight)
+        return super().forward(x) if copy is None else linear_fp8(x, copy, self.bias)
+
+
+def _rows(x: Tensor) -> int:
+    return x.numel() // x.shape[-1]

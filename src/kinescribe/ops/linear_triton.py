@@ -1,0 +1,171 @@
+"""Linear layers with their epilogue as one Triton kernel, and the gate alone, for inference.
+
+The gated product interleaves value and gate: column ``2 i`` of a tile is row ``i`` of the weight and column
+``2 i + 1`` row ``n / 2 + i``. So the tensor cores see one plain product, and the two numbers that are multiplied at
+the end lie in neighbouring registers of one thread.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kinescribe.ops.tiles import Tile, linear_tile
+
+GATES = 2048
+"""Results of a program of the gate alone."""
+
+
+@triton.jit
+def _gated(value, gate):
+    """``value`` times the exact GELU of ``gate``; float32."""
+    return value * (0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476)))
+
+
+@triton.jit
+def _geglu(x_ptr, out_ptr, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    mask = (row < rows)[:, None] & (column < width)[None, :]
+    place = row.to(tl.int64)[:, None] * (2 * width) + column[None, :]
+    value = tl.load(x_ptr + place, mask=mask, other=0.0)
+    gate = tl.load(x_ptr + place + width, mask=mask, other=0.0)
+    out = _gated(value.to(tl.float32), gate.to(tl.float32)).to(value.dtype)
+    tl.store(out_ptr + row.to(tl.int64)[:, None] * width + column[None, :], out, mask=mask)
+
+
+@triton.jit
+def _linear(
+    x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr, BULK: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """``residual + x @ weight' + bias``, or that without ``residual`` gated; ``n`` and ``k`` are whole tiles.
+
+    With ``BULK``, ``x`` and ``weight`` are descriptors of tiles for the copy engine.
+    """
+    across, down = n // N, tl.cdiv(m, M)
+    group, inside = tl.program_id(0) // (GROUP * across), tl.program_id(0) % (GROUP * across)
+    tall = tl.minimum(down - group * GROUP, GROUP)
+    tile_m, tile_n = group * GROUP + inside % tall, inside // tall
+
+    row = tile_m * M + tl.arange(0, M)
+    column = tile_n * N + tl.arange(0, N)
+    source = (column % 2) * (n // 2) + column // 2 if GATED else column
+    if not BULK:
+        step = tl.arange(0, K)
+        # Rows past the end read those of the beginning; they are never written.
+        left = x_ptr + (row % m).to(tl.int64)[:, None] * k + step[None, :]
+        right = weight_ptr + source.to(tl.int64)[None, :] * k + step[:, None]
+    product = tl.zeros((M, N), tl.float32)
+    for at in range(0, k, K):
+        if BULK:
+            x = x_ptr.load([tile_m * M, at])
+            if GATED:
+                weight = tl.reshape(weight_ptr.load([tile_n * (N // 2), 0, at]), (N, K))
+            else:
+                weight = weight_ptr.load([tile_n * N, at])
+            product = tl.dot(x, tl.trans(weight), product, input_precision="ieee")
+        else:
+            product = tl.dot(tl.load(left), tl.load(right), product, input_precision="ieee")
+            left += K
+            right += K
+
+    product += tl.load(bias_ptr + source).to(tl.float32)[None, :]
+    if GATED:
+        value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
+        column = tile_n * (N // 2) + tl.arange(0, N // 2)
+        place = row.to(tl.int64)[:, None] * (n // 2) + column[None, :]
+        out = _gated(value, gate)
+    else:
+        place = row.to(tl.int64)[:, None] * n + column[None, :]
+        out = product + tl.load(residual_ptr + place, mask=(row < m)[:, None], other=0.0).to(tl.float32)
+    tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=(row < m)[:, None])
+
+
+def geglu(x: Tensor) -> Tensor:
+    """The first half of the last axis times the exact GELU of the second."""
+    x = x.contiguous()
+    width = x.shape[-1] // 2
+    rows = x.numel() // (2 * width)
+    out = x.new_empty((*x.shape[:-1], width))
+    # 1280, 2560 and 5120 columns are whole blocks of 256
+    lanes = min(256, triton.next_power_of_2(width))
+    tall = GATES // lanes
+    _geglu[triton.cdiv(rows, tall), triton.cdiv(width, lanes)](
+        x, out, rows, width, ROWS=tall, WIDTH=lanes, num_warps=4
+    )
+    return out
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, tile: Tile) -> Tensor:
+    """``residual`` plus the linear layer of ``(*, k)``, or without ``residual`` the layer gated, half as wide."""
+    x, weight = x.contiguous(), weight.contiguous()
+    n, k = weight.shape
+    m = x.numel() // k
+    gated = residual is None
+    out = x.new_empty((*x.shape[:-1], n // 2 if gated else n))
+    left, right = _described(x, weight, gated, tile) if tile.bulk else (x, weight)
+    _linear[(triton.cdiv(m, tile.m) * (n // tile.n),)](
+        left, right, bias, x if residual is None else residual.contiguous(), out, m, n, k,
+        GATED=gated, BULK=tile.bulk, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    return out
+
+
+def _described(
+    x: Tensor, weight: Tensor, gated: bool, tile: Tile
+) -> tuple[TensorDescriptor, TensorDescriptor]:
+    """Descriptors of tiles; seen as ``(n / 2, 2, k)``, the weight has value and gate next to each other."""
+    n, k = weight.shape
+    left = TensorDescriptor(x, [x.numel() // k, k], [k, 1], [tile.m, tile.k])
+    if gated:
+        return left, TensorDescriptor(weight, [n // 2, 2, k], [k, n // 2 * k, 1], [tile.n // 2, 2, tile.k])
+    return left, TensorDescriptor(weight, [n, k], [k, 1], [tile.n, tile.k])
+
+
+@torch.library.custom_op("kinescribe::geglu", mutates_args=(), device_types="cuda")
+def geglu_op(x: Tensor) -> Tensor:
+    """:func:`geglu` as an operation that compilers know."""
+    with torch.cuda.device_of(x):  # a launch goes to the current device
+        return geglu(x)
+
+
+@torch.library.custom_op("kinescribe::linear_geglu", mutates_args=(), device_types="cuda")
+def linear_geglu_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The gated :func:`linear` as an operation, with the tile of the table."""
+    with torch.cuda.device_of(x):
+        return linear(x, weight, bias, None, _tile(x, weight, gated=True))
+
+
+@torch.library.custom_op("kinescribe::linear_add", mutates_args=(), device_types="cuda")
+def linear_add_op(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    """:func:`linear` with its residual as an operation, with the tile of the table."""
+    with torch.cuda.device_of(x):
+        return linear(x, weight, bias, residual, _tile(x, weight, gated=False))
+
+
+def _tile(x: Tensor, weight: Tensor, *, gated: bool) -> Tile:
+    n, k = weight.shape
+    tile = linear_tile(x.numel() // k, n, k, gated=gated)
+    if tile is None:
+        raise ValueError(
+            f"the table has no tile for {tuple(x.shape)} @ {(k, n)}: call kinescribe.ops.linear instead"
+        )
+    return tile
+
+
+@geglu_op.register_fake
+def _(x):
+    return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
+
+
+@linear_geglu_op.register_fake
+def _(x, weight, bias):  # noqa: ARG001 - the shape is that of x and weight
+    return x.new_empty((*x.shape[:-1], weight.shape[0] // 2))
+
+
+@linear_add_op.register_fake
+def _(x, weight, bias, residual):  # noqa: ARG001
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))

@@ -1,0 +1,61 @@
+"""Linear layers that read the same input, as one matrix product where their weights lie behind each other."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinescribe.ops.linear_fp8 import packed_fp8
+
+
+def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+    """What each of ``layers`` makes of ``x``: ``layer(x)`` for all, views of one result after :func:`lay_together`.
+
+    With gradients, and in code that is compiled, each layer runs for itself.
+    """
+    in_eight_bits = packed_fp8(x, layers)
+    if in_eight_bits is not None:
+        return in_eight_bits
+    weight = behind_each_other([layer.weight for layer in layers])
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    bias = behind_each_other(biases) if biases else None
+    if weight is None or (biases and (bias is None or len(biases) < len(layers))):
+        return tuple(layer(x) for layer in layers)
+    return torch.split(F.linear(x, weight, bias), [layer.out_features for layer in layers], -1)
+
+
+def lay_together(layers: Sequence[nn.Linear]) -> None:
+    """Put the weights of ``layers`` behind each other in memory; each stays a parameter of its own, with its value.
+
+    A later ``to`` of another device or dtype moves them apart again, after which each layer runs for itself.
+    """
+    for parts in (
+        [layer.weight for layer in layers],
+        [layer.bias for layer in layers if layer.bias is not None],
+    ):
+        if not parts:
+            continue
+        whole = torch.cat([part.detach() for part in parts])
+        for part, view in zip(parts, torch.split(whole, [len(part) for part in parts]), strict=True):
+            part.data = view
+
+
+def behind_each_other(parts: Sequence[Tensor]) -> Tensor | None:
+    """A view of ``parts`` as one tensor, joined along the first axis; None unless they lie so in memory."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or parts[0].device.type == "meta":
+        return None
+    first = parts[0]
+    if not all(part.is_contiguous() and part.dtype == first.dtype for part in parts):
+        return None
+    for left, right in pairwise(parts):
+        end = left.data_ptr() + left.numel() * left.element_size()
+        # weights of two storages may touch by chance, which makes them no single tensor
+        if (
+            right.data_ptr() != end
+            or right.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
+        ):
+            return None
+    rows = sum(len(part) for part in parts)
+    return first.as_strided((rows, *first.shape[1:]), first.stride())

@@ -1,0 +1,59 @@
+"""A UNet and an autoencoder with the kernels for GPUs, run by Triton's interpreter, equal the plain ones."""
+
+from interpreted import needs_triton, run
+
+SCRIPT = """
+from dataclasses import replace
+
+import torch
+from kinescribe.checkpoints.modelscope import UNET
+from kinescribe.models.conditions import Conditioning
+from kinescribe.models.unet import UNet
+from kinescribe.models.vae import AutoencoderKL, VAEConfig
+from kinescribe.ops import attention, convolution, group_norm, layer_norm, linear, upsample
+from kinescribe.ops.convolution_triton import add_biased_op
+from kinescribe.ops.frame_attention_triton import frame_attention_op
+from kinescribe.ops.group_norm_triton import group_norm_op
+from kinescribe.ops.layer_norm_triton import add_layer_norm_op, layer_norm_op
+
+ran = set()
+
+
+def serve(op):
+    def work(*args):
+        ran.add(op._name)
+        return op._init_fn(*args)
+
+    op.register_kernel("cpu")(work)
+
+
+OPS = (add_biased_op, frame_attention_op, group_norm_op, add_layer_norm_op, layer_norm_op)
+for op in OPS:
+    serve(op)
+torch.manual_seed(0)
+config = replace(UNET, width=32, multipliers=(1, 2), blocks_per_level=1, attention_levels=(True, False), head_dim=16,
+                 stem_heads=2, context_dim=24, groups=8)
+sizes = VAEConfig(in_channels=3, latent_channels=4, width=16, multipliers=(1, 2), blocks_per_level=1, groups=4, scale=1)
+unet, vae = UNet(config).eval(), AutoencoderKL(sizes).eval()
+for parameter in (*unet.parameters(), *vae.parameters()):
+    torch.nn.init.normal_(parameter, std=0.1)
+unet.lay_together()
+x, t = torch.randn(2, 4, 5, 6, 4), torch.tensor([7.0, 300.0])
+told = Conditioning(tokens=torch.randn(4, 9, 24))
+with torch.inference_mode():
+    plain, pictures = unet(x, t, told), vae.decode(x[0].transpose(0, 1))
+    for module in (convolution, group_norm, layer_norm, linear):
+        module.kernels_serve = lambda *_: True
+    attention.frame_attention_version = lambda *_: "kernel"
+    upsample.phases_pay = lambda *_: True
+    fast, fast_pictures = unet(x, t, told), vae.decode(x[0].transpose(0, 1))
+assert ran == {op._name for op in OPS}, ran
+assert plain.abs().max() > 0.1
+assert (fast - plain).norm() < 1e-5 * plain.norm(), float((fast - plain).norm() / plain.norm())
+assert (fast_pictures - pictures).norm() < 1e-5 * pictures.norm()
+"""
+
+
+@needs_triton
+def test_the_network_with_kernels_gives_the_numbers_of_the_plain_one() -> None:
+    run(SCRIPT)

@@ -1,0 +1,63 @@
+"""The group norm's kernels, run by Triton's interpreter on the CPU, equal the plain reference in float64."""
+
+import pytest
+
+from interpreted import compiled, needs_triton, run
+
+SCRIPT = """
+import torch
+from kinescribe.ops import group_norm_triton as kernels
+from kinescribe.ops.group_norm import group_norm_reference
+
+def check(shape, groups, *, shifts=0, add=False, silu=True, mean=0.0, dtype=torch.float32, bound=2e-7):
+    b, c = shape[:2]
+    x, y = ((torch.randn(shape) + mean).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    weight, bias = torch.randn(2, c).to(dtype)
+    shift = torch.randn(shifts, c).to(dtype) if shifts else None
+    total, out = kernels.forward(x, y if add else None, shift, weight, bias, groups, 1e-5, silu)
+    expected = x + y if add else x
+    assert torch.equal(total, expected)
+    expected = expected.double()
+    if shifts:
+        expected = expected + shift.double().repeat_interleave(b // shifts, 0)[:, :, None, None]
+    expected = group_norm_reference(expected, groups, weight.double(), bias.double(), 1e-5, silu=silu)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
+    error = (out.double() - expected).norm() / expected.norm()
+    assert error < bound, (shape, float(error))
+
+torch.manual_seed(0)
+# held whole: groups of 10, 15 and 5 channels; one number; a mean a hundred deviations away
+check((2, 40, 3, 5), 4, silu=False)
+check((4, 60, 4, 4), 4, shifts=2)
+check((1, 8, 1, 1), 8)
+check((2, 20, 3, 3), 4, add=True, shifts=2, mean=100.0, bound=2e-5)
+# in two launches: ragged rows, more chunks than are joined at a time, half precision
+kernels.WHOLE = 0
+check((1, 40, 31, 9), 4)
+check((2, 6, 2, 2), 1)
+check((4, 30, 12, 13), 3, shifts=2, mean=30.0, bound=1e-5)
+kernels.TILE, kernels.PROGRAMS = 256, 10**6
+check((1, 40, 31, 29), 4, mean=100.0, bound=1e-5)
+check((2, 24, 20, 21), 8, add=True, silu=False, dtype=torch.float16, bound=1e-3)
+check((1, 64, 9, 9), 32, dtype=torch.bfloat16, bound=8e-3)
+"""
+
+
+@needs_triton
+def test_kernels_equal_the_reference() -> None:
+    run(SCRIPT)
+
+
+@pytest.mark.slow
+@needs_triton
+def test_kernels_compile_for_the_generations_that_they_are_chosen_for() -> None:
+    compiled("""
+from kinescribe.ops import group_norm_triton as kernels
+
+for channels in (320, 1280, 128):
+    block = kernels._block(channels, 32, 256)
+    lanes = {**kernels._lanes(block), "ROWS": kernels.TILE // block.width}
+    build(kernels._statistics, ADD=True, SHIFTED=False, **lanes)
+    build(kernels._apply, SHIFTED=True, SILU=True, CHUNKS=32, **lanes)
+    build(kernels._whole, warps=8, ADD=False, SHIFTED=True, SILU=True, **{**lanes, "ROWS": 64})
+""")

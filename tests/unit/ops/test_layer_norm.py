@@ -1,0 +1,31 @@
+"""Layer normalisation on the CPU: the library's numbers, and the sum beside them."""
+
+import torch
+from torch import nn
+
+from kinescribe.ops.layer_norm import LayerNorm, add_layer_norm, layer_norm, layer_norm_reference
+
+
+def double(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def test_layer_norm_equals_its_reference() -> None:
+    x, weight, bias = double(2, 3, 10), double(10), double(10) + 1
+    expected = layer_norm_reference(x, weight, bias, 1e-5)
+    torch.testing.assert_close(layer_norm(x, weight, bias, 1e-5), expected)
+
+
+def test_layer_norm_of_a_sum_gives_both() -> None:
+    x, y, weight, bias = double(2, 3, 10), double(2, 3, 10) - 1, double(10), double(10) + 1
+    total, normed = add_layer_norm(x, y, weight, bias, 1e-5)
+    assert torch.equal(total, x + y) and torch.equal(normed, layer_norm(x + y, weight, bias, 1e-5))
+
+
+def test_the_layer_is_the_library_s_with_the_same_names_and_numbers() -> None:
+    theirs, mine = nn.LayerNorm(10).double(), LayerNorm(10).double()
+    nn.init.normal_(theirs.weight)
+    mine.load_state_dict(theirs.state_dict())
+    x = double(4, 10)
+    assert torch.equal(mine(x), theirs(x))
+    assert torch.equal(mine.added(x, x)[1], theirs(x + x))

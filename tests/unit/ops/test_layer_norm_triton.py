@@ -1,0 +1,43 @@
+"""The layer norm's kernel, run by Triton's interpreter on the CPU, equals the plain reference in float64."""
+
+import pytest
+
+from interpreted import compiled, needs_triton, run
+
+SCRIPT = """
+import torch
+from kinescribe.ops import layer_norm_triton as kernels
+from kinescribe.ops.layer_norm import layer_norm_reference
+
+torch.manual_seed(0)
+for rows, width, dtype, bound in [
+    (37, 64, torch.float32, 2e-7), (9, 320, torch.float32, 2e-7), (3, 1280, torch.float16, 1e-3),
+    (5, 640, torch.bfloat16, 8e-3), (1, 7, torch.float32, 2e-7),
+]:
+    x, y = ((torch.randn(1, rows, width) + 1).to(dtype) for _ in range(2))
+    weight, bias = torch.randn(2, width).to(dtype)
+    for other in (None, y):
+        total, out = kernels.forward(x, other, weight, bias, 1e-5)
+        expected = x if other is None else x + other
+        # the interpreter cuts bfloat16 off instead of rounding it
+        assert torch.equal(total, expected) or dtype == torch.bfloat16
+        expected = layer_norm_reference(expected.double(), weight.double(), bias.double(), 1e-5)
+        assert out.dtype == dtype and (out - expected).norm() / expected.norm() < bound, (rows, width)
+"""
+
+
+@needs_triton
+def test_kernel_equals_the_reference() -> None:
+    run(SCRIPT)
+
+
+@pytest.mark.slow
+@needs_triton
+def test_kernel_compiles_for_the_generations_that_it_is_chosen_for() -> None:
+    compiled("""
+from kinescribe.ops import layer_norm_triton as kernels
+
+for width in (512, 2048):
+    for add in (False, True):
+        build(kernels._normalise, ADD=add, ROWS=kernels.TILE // width, WIDTH=width)
+""")
