@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kinescribe.diffusion.guidance import guide
+from kinescribe.diffusion.guidance import EVERYWHERE, Interval, guide
 from kinescribe.diffusion.schedule import Level, Prediction, Schedule
 from kinescribe.errors import OptionError
 
@@ -16,7 +15,7 @@ Branch = Literal["both", "negative", "positive"]
 Predict = Callable[[Tensor, float, Branch], Tensor]
 """``predict(x, t, branch)``: the network's raw answer, same shape as ``x``; ``t`` is one training step for
 all of ``x`` and may be fractional. ``branch`` says which condition belongs to ``x``: "positive" (the prompt),
-"negative" (the negative prompt), or "both": ``x`` holds the batch twice, negative half first. The callee
+"negative" (the negative prompt), or "both": the answer holds the batch twice, negative half first. The callee
 casts ``x`` to the network's dtype; the answer may come back in that dtype."""
 
 Denoise = Callable[[Tensor, Level, float], Tensor]
@@ -49,27 +48,28 @@ def denoiser(
     guidance: float = 1.0,
     rescale: float = 0.0,
     batched: bool = True,
+    guided: Interval = EVERYWHERE,
 ) -> Denoise:
     """The sampler's view of a network, with classifier-free guidance around it.
 
     ``guidance`` of 1 or less asks for the prompt's branch alone; above, both branches are asked, in one
     doubled batch (``batched``) or one after the other (less memory, same numbers up to rounding).
     ``rescale`` in [0, 1] pulls the guided answer back to the spread of the prompt's own, see
-    ``guidance.guide``.
+    ``guidance.guide``. Outside of ``guided`` the prompt's branch is asked alone.
     """
 
-    def answer(x: Tensor, t: float) -> Tensor:
-        if guidance <= 1.0:
+    def answer(x: Tensor, level: Level, t: float) -> Tensor:
+        if guidance <= 1.0 or not guided.holds(level):
             return predict(x, t, "positive").to(x.dtype)
         if batched:
-            negative, positive = predict(torch.cat([x, x]), t, "both").to(x.dtype).chunk(2)
+            negative, positive = predict(x, t, "both").to(x.dtype).chunk(2)
         else:
             negative = predict(x, t, "negative").to(x.dtype)
             positive = predict(x, t, "positive").to(x.dtype)
         return guide(negative, positive, guidance=guidance, rescale=rescale)
 
     def denoise(x: Tensor, level: Level, t: float) -> Tensor:
-        return clean_from(answer(x, t), x, level, prediction)
+        return clean_from(answer(x, level, t), x, level, prediction)
 
     return denoise
 

@@ -1,7 +1,26 @@
-"""Classifier-free guidance (Ho, Salimans, 2207.12598) and its rescale (Lin et al., 2305.08891, 3.4)."""
+"""Classifier-free guidance (Ho, Salimans, 2207.12598), its rescale (Lin et al., 2305.08891, 3.4) and its interval."""
+
+import math
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
+
+from kinescribe.diffusion.schedule import Level
+
+
+class Interval(NamedTuple):
+    """The noise levels, as noise / signal, at which guidance counts (Kynkäänniemi et al., 2404.07724)."""
+
+    low: float
+    high: float
+
+    def holds(self, level: Level) -> bool:
+        """Whether a level lies within, both ends included."""
+        return self.low <= level.ratio <= self.high
+
+
+EVERYWHERE = Interval(0.0, math.inf)
 
 
 def guide(

@@ -69,6 +69,9 @@ class ScheduleConfig:
     )  # None: every sampler's own habit (leading for ddim and lcm, linspace for solvers)
     offset: int  # added to every time of the leading spacing
     final: Final  # where ddim ends: on the first training step, or on the clean clip
+    shift: float = (
+        1.0  # of trailing times u in [0, 1]: they become shift u / (1 + (shift - 1) u) (2403.03206, 5.3.2)
+    )
 
 
 MODELSCOPE = ScheduleConfig(
@@ -150,6 +153,17 @@ class Schedule:
             return clean
         signal, noise = self._columns(t, clean)
         return signal * eps - noise * clean
+
+    def clean(
+        self, output: Float[Tensor, "b c f h w"], x: Float[Tensor, "b c f h w"], t: Int[Tensor, " b"]
+    ) -> Float[Tensor, "b c f h w"]:
+        """The clean clip that the answer ``output`` for ``x`` at steps ``t`` means, see ``denoiser.clean_from``."""
+        if self.config.prediction == "clean":
+            return output
+        signal, noise = self._columns(t, x)
+        if self.config.prediction == "velocity":
+            return signal * x - noise * output
+        return (x - noise * output) / signal
 
     def _columns(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         where = t.to(self.signal.device)

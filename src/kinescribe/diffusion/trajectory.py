@@ -86,7 +86,7 @@ def _strided(schedule: Schedule, steps: int, spacing: Spacing) -> Trajectory:
     if spacing == "leading":
         times = [i * (total // steps) + config.offset for i in reversed(range(steps))]
     elif spacing == "trailing":
-        times = _trailing(total, steps)
+        times = _trailing(schedule, steps)
     elif spacing == "linspace":
         times = [round(i * (total - 1) / max(steps - 1, 1)) for i in reversed(range(steps))]
         times[0] = total - 1
@@ -120,7 +120,7 @@ def _open(schedule: Schedule, steps: int, spacing: Spacing) -> Trajectory:
     elif spacing == "leading":
         times = [i * (total // (steps + 1)) + schedule.config.offset for i in range(steps, 0, -1)]
     elif spacing == "trailing":
-        times = _trailing(total, steps)
+        times = _trailing(schedule, steps)
     else:
         raise OptionError(f"spacing={spacing}: this sampler knows leading, trailing, linspace and karras")
     times = _distinct(times, total)
@@ -141,7 +141,7 @@ def _fractional(schedule: Schedule, steps: int, spacing: Spacing) -> Trajectory:
         whole = [i * (total // steps) + schedule.config.offset for i in reversed(range(steps))]
         times = [float(t) for t in _distinct(whole, total)]
     elif spacing == "trailing":
-        times = [float(t) for t in _trailing(total, steps)]
+        times = [float(t) for t in _trailing(schedule, steps)]
     else:
         raise OptionError(f"spacing={spacing}: this sampler knows leading, trailing, linspace and karras")
     levels = [schedule.finite_level(t) for t in times]
@@ -158,8 +158,12 @@ def _distilled(schedule: Schedule, steps: int) -> Trajectory:
     return chain(times, [schedule.level(t) for t in times], CLEAN)
 
 
-def _trailing(total: int, steps: int) -> list[int]:
-    return [round(total - i * (total / steps)) - 1 for i in range(steps)]
+def _trailing(schedule: Schedule, steps: int) -> list[int]:
+    total, shift = schedule.config.train_steps, schedule.config.shift
+    if steps * shift > total:  # there are not so many at high noise
+        shift = 1.0
+    even = [total - i * (total / steps) for i in range(steps)]
+    return [round(shift * t / (1 + (shift - 1) * t / total)) - 1 for t in even]
 
 
 def _distinct(times: list[int], total: int) -> list[int]:

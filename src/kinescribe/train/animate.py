@@ -94,7 +94,7 @@ class AnimateTask:
         _, c, f, h, w = latents.shape
         draws = Noise(range(n), (c, f, h, w), device=self.device)
         path = plan("dpmpp_2m", Schedule(config.schedule), config.sheet_steps)
-        x = walked(
+        steps = walked(
             model.unet,
             {"positive": positive, "negative": negative, "both": join(negative, positive)},
             path.start * draws.initial(),
@@ -103,7 +103,7 @@ class AnimateTask:
             prediction=config.schedule.prediction,
             guidance=config.sheet_guidance,
         )
-        return decoded(self.vae, x).cpu().numpy()
+        return decoded(self.vae, steps[-1]).cpu().numpy()
 
     def export(self, model: Denoising, folder: Path) -> None:
         """All networks, tokenizer and schedule, under the catalog's row."""

@@ -240,12 +240,48 @@ class RefineTraining(DenoisingTraining):
             raise DataError(f"worn_share={self.worn_share} must lie in [0, 1]")
 
 
-Training = VAETraining | DiffusionTraining | AnimateTraining | RefineTraining
+@dataclass(frozen=True, kw_only=True)
+class DistillTraining:
+    """The distilling stage: a UNet that takes `steps` steps without guidance where its teacher takes more, with it.
+
+    `teacher` is the folder of a text-to-video model; all but its UNet stays. `shift` moves the times of both towards
+    noise. `between_share` of the samples begin at a time of the teacher's that the student does not visit. Words are
+    the world's captions or lines of the file `prompts_from`; `condition_dropout` of them are left out. `init_from` is
+    a native folder of the same sizes to start from.
+    """
+
+    stage: Literal["distill"]
+    run: RunConfig
+    optimizer: OptimizerConfig
+    cache: CacheConfig
+    teacher: str
+    batch: int
+    steps: int
+    teacher_steps: int
+    guidance: float
+    shift: float = 1.0
+    between_share: float = 0.0
+    condition_dropout: float = 0.0
+    validation_clips: int = 64
+    sheet_prompts: tuple[str, ...] = ()
+    prompts_from: str | None = None
+    init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.steps < self.teacher_steps or self.teacher_steps % self.steps:
+            raise DataError(f"teacher_steps={self.teacher_steps} must be 2, 3, ... times steps={self.steps}")
+        for name, least, most in (("shift", 1, 10), ("between_share", 0, 1), ("condition_dropout", 0, 1)):
+            if not least <= getattr(self, name) <= most:
+                raise DataError(f"{name}={getattr(self, name)} must lie in [{least}, {most}]")
+
+
+Training = VAETraining | DiffusionTraining | AnimateTraining | RefineTraining | DistillTraining
 _STAGES: dict[str, type[Training]] = {
     "vae": VAETraining,
     "diffusion": DiffusionTraining,
     "animate": AnimateTraining,
     "refine": RefineTraining,
+    "distill": DistillTraining,
 }
 
 

@@ -120,9 +120,10 @@ def walked(
     *,
     prediction: Prediction,
     guidance: float,
+    sampler: str = "dpmpp_2m",
     levels: Schedule | None = None,
-) -> Float[Tensor, "b c f h w"]:
-    """Where DPM-Solver++ leads from `x`, the start of `path`; `levels` as in `denoiser.at_trained_levels`."""
+) -> list[Float[Tensor, "b c f h w"]]:
+    """Where each step of a sampler leads from `x`, the start of `path`; `levels` as in `denoiser.at_trained_levels`."""
     device = x.device
 
     def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
@@ -133,6 +134,4 @@ def walked(
     denoise = denoiser(predict, prediction, guidance=guidance)
     if levels is not None:
         denoise = at_trained_levels(denoise, levels)
-    for step in sample("dpmpp_2m", denoise, x, path, noise=noise):
-        x = step.x
-    return x
+    return [step.x for step in sample(sampler, denoise, x, path, noise=noise)]

@@ -10,6 +10,7 @@ from kinescribe.models.vae import DiagonalGaussian
 from kinescribe.train.config import VAELossConfig, Weighting
 
 LARGEST_SNR = 5.0
+HUBER = 0.00054
 
 
 def draw_times(n: int, train_steps: int, shift: float, generator: Generator) -> Int[Tensor, " n"]:
@@ -69,6 +70,15 @@ def diffusion_loss(
     if cells is not None:
         square = square * cells[:, None]
     return (weights * square.mean(dim=(1, 2, 3, 4))).mean()
+
+
+def pseudo_huber(error: Float[Tensor, "b c f h w"]) -> Float[Tensor, " b"]:
+    """The root mean square of each clip's error, rounded off near zero (Song, Dhariwal, 2310.14189, section 3.3).
+
+    Their sqrt(|e|^2 + c^2) - c with c = 0.00054 sqrt(size), over the root of the size. Every clip so pulls alike,
+    however far off it is; within a clip the cells that are furthest off pull most.
+    """
+    return (error.float().square().mean(dim=(1, 2, 3, 4)) + HUBER**2).sqrt() - HUBER
 
 
 def rebuilding_losses(

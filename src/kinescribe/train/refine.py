@@ -110,7 +110,7 @@ class RefineTask:
         path = second_stage(
             "dpmpp_2m", self.schedule, config.sheet_steps, strength=config.strength, consistent_start=True
         )
-        x = walked(
+        steps = walked(
             model.unet,
             {"positive": positive, "negative": negative, "both": join(negative, positive)},
             noised(path, start, draws.initial()),
@@ -120,7 +120,7 @@ class RefineTask:
             guidance=config.sheet_guidance,
             levels=self.schedule,
         )
-        both = torch.stack([decoded(self.vae, start), decoded(self.vae, x)], 1)
+        both = torch.stack([decoded(self.vae, start), decoded(self.vae, steps[-1])], 1)
         return rearrange(both, "n two f y x c -> (n two) f y x c").cpu().numpy()
 
     def export(self, model: Denoising, folder: Path) -> None:

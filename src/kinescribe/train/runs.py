@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from kinescribe.errors import KinescribeError, WriteError
-from kinescribe.train.config import Training, VAETraining, as_table, load_config
+from kinescribe.train.config import DistillTraining, Training, VAETraining, as_table, load_config
 from kinescribe.train.diffusion import DiffusionStage
+from kinescribe.train.distill import DistillStage
 from kinescribe.train.loop import Loop, Progress, fingerprint
 from kinescribe.train.ranks import Ranks, join
 from kinescribe.train.vae import VAEStage
@@ -44,7 +45,7 @@ def run(config: Training, ranks: Ranks) -> Progress:
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     table = as_table(config)
-    stage = VAEStage(config, ranks) if isinstance(config, VAETraining) else DiffusionStage(config, ranks)
+    stage = _stage(config, ranks)
     try:
         loop = Loop(stage, config.run, config.optimizer, ranks, fingerprint(table))
         parameters = sum(parameter.numel() for parameter in stage.model.parameters())
@@ -56,3 +57,11 @@ def run(config: Training, ranks: Ranks) -> Progress:
         return loop.run()
     finally:
         stage.close()
+
+
+def _stage(config: Training, ranks: Ranks) -> VAEStage | DiffusionStage | DistillStage:
+    if isinstance(config, VAETraining):
+        return VAEStage(config, ranks)
+    if isinstance(config, DistillTraining):
+        return DistillStage(config, ranks)
+    return DiffusionStage(config, ranks)

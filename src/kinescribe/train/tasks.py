@@ -112,7 +112,7 @@ class TextToVideoTask:
             range(n), (config.unet.out_channels, config.cache.frames, side, side), device=self.device
         )
         path = plan("dpmpp_2m", Schedule(config.schedule), config.sheet_steps)
-        x = walked(
+        steps = walked(
             model.unet,
             {"positive": positive, "negative": negative, "both": join(negative, positive)},
             path.start * draws.initial(),
@@ -121,7 +121,7 @@ class TextToVideoTask:
             prediction=config.schedule.prediction,
             guidance=config.sheet_guidance,
         )
-        return decoded(self.vae, x).cpu().numpy()
+        return decoded(self.vae, steps[-1]).cpu().numpy()
 
     def export(self, model: Denoising, folder: Path) -> None:
         """UNet, text tower, autoencoder, tokenizer and schedule."""

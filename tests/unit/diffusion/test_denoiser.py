@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from kinescribe.diffusion.denoiser import Predict, at_trained_levels, clean_from, denoiser
+from kinescribe.diffusion.guidance import EVERYWHERE, Interval
 from kinescribe.diffusion.schedule import MODELSCOPE, Level, Schedule, level_of_ratio
 from kinescribe.errors import OptionError
 
@@ -20,9 +21,7 @@ def network(calls: list[tuple[str, int]]) -> Predict:
         assert t == 17.5
         calls.append((branch, len(x)))
         if branch == "both":
-            half = torch.ones(len(x) // 2)
-            rows = torch.cat([half * CONDITIONS["negative"], half * CONDITIONS["positive"]])
-            return x + rows.view(-1, 1, 1, 1, 1)
+            return torch.cat([x + CONDITIONS["negative"], x + CONDITIONS["positive"]])
         return x + CONDITIONS[branch]
 
     return predict
@@ -61,14 +60,14 @@ def test_one_doubled_batch_and_two_passes_agree() -> None:
     x = torch.randn(SHAPE)
     together = denoiser(network(batched), "noise", guidance=9.0)(x, LEVEL, 17.5)
     separate = denoiser(network(apart), "noise", guidance=9.0, batched=False)(x, LEVEL, 17.5)
-    assert batched == [("both", 4)]
+    assert batched == [("both", 2)]
     assert apart == [("negative", 2), ("positive", 2)]
     assert torch.allclose(together, separate, atol=1e-6)
 
 
 def test_half_precision_answers_are_guided_in_the_dtype_of_x() -> None:
     x = torch.randn(SHAPE)
-    result = denoiser(lambda x, *_: x.half(), "clean", guidance=3.0)(x, LEVEL, 17.5)
+    result = denoiser(lambda x, *_: torch.cat([x, x]).half(), "clean", guidance=3.0)(x, LEVEL, 17.5)
     assert result.dtype == torch.float32
 
 
@@ -86,3 +85,13 @@ def test_a_trained_level_is_that_of_the_rounded_time_wherever_x_is() -> None:
     assert asked == [560.0]
     assert torch.equal(result, clean_from(output, x, schedule.level(560), "velocity"))
     assert not torch.equal(result, own(x, LEVEL, 560.0))
+
+
+def test_beyond_its_interval_guidance_is_left_out() -> None:
+    calls: list[tuple[str, int]] = []
+    x = torch.randn(SHAPE)
+    ratio = LEVEL.ratio
+    for guided, asked in ((Interval(0, ratio), "both"), (Interval(0, ratio / 2), "positive")):
+        denoiser(network(calls), "clean", guidance=9.0, guided=guided)(x, LEVEL, 17.5)
+        assert calls[-1][0] == asked
+    assert EVERYWHERE.holds(Level(0.0, 1.0)) and EVERYWHERE.holds(Level(1.0, 0.0))

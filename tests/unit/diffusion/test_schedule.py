@@ -99,6 +99,10 @@ def test_target_and_corrupt_are_consistent_with_the_level(prediction: str) -> No
     noisy = schedule.corrupt(clean, eps, t)
     target = schedule.target(clean, eps, t)
     assert torch.allclose(noisy[1], eps[1])
+    answered = (
+        slice(0, 1) if prediction == "noise" else slice(None)
+    )  # without signal noise says nothing of the clip
+    assert torch.allclose(schedule.clean(target, noisy, t)[answered], clean[answered], atol=1e-5)
     if prediction == "velocity":
         assert torch.allclose(target[1], -clean[1])
         signal, noise = schedule.level(10)

@@ -54,6 +54,16 @@ def test_a_schedule_spacing_holds_until_the_caller_says_otherwise() -> None:
     assert plan("dpmpp_2m", schedule, 4, "linspace").times == (999, 749, 500, 250)
 
 
+def test_a_shift_moves_trailing_times_towards_noise_and_leaves_the_others() -> None:
+    shifted = Schedule(replace(MODELSCOPE, spacing="trailing", shift=3.0))
+    assert plan("ddim", shifted, 4).times == (999, 899, 749, 499)
+    assert plan("dpmpp_2m", shifted, 16).times[::4] == plan("euler", shifted, 4).times == (999, 899, 749, 499)
+    assert plan("ddim", shifted, 4, "leading").times == plan("ddim", SCHEDULE, 4, "leading").times
+    for steps in (1, 100, 250, 333, 334, 1000):
+        path = plan("ddim", shifted, steps)
+        assert len(set(path.times)) == steps and path.times[-1] <= 3000 / steps
+
+
 def test_ddim_ends_where_the_checkpoint_says_and_solvers_on_the_clean_clip() -> None:
     clean = Schedule(replace(MODELSCOPE, final="clean"))
     assert plan("ddim", SCHEDULE, 10).landings[-1] == SCHEDULE.level(0)

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from kinescribe.train.config import AnimateTraining, DiffusionTraining, RefineTraining, VAETraining, build
+from kinescribe.train.config import (
+    AnimateTraining,
+    DiffusionTraining,
+    DistillTraining,
+    RefineTraining,
+    VAETraining,
+    build,
+)
 from kinescribe.train.diffusion import DiffusionStage
+from kinescribe.train.distill import DistillStage
 from kinescribe.train.ranks import join
 from kinescribe.train.runs import run
 
@@ -94,6 +102,17 @@ def make_refine(folder: Path, model: Path, vae: Path, steps: int = 10, **changes
     return build(RefineTraining, table)
 
 
+def make_distill(
+    folder: Path, teacher: Path, steps: int = 10, *, optimizer: dict[str, float] | None = None, **changes: Any
+) -> DistillTraining:
+    table = recipe("papercut_distil.toml", folder, steps)
+    table |= {"teacher": str(teacher), "validation_clips": 4, "steps": 2, "teacher_steps": 4, "batch": 16}
+    table["sheet_prompts"] = table["sheet_prompts"][:2]
+    table["optimizer"] |= optimizer or {}
+    table["run"] |= changes
+    return build(DistillTraining, table)
+
+
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The export of a tiny trained autoencoder."""
@@ -134,6 +153,12 @@ def tiny_refine() -> Callable[..., RefineTraining]:
     return make_refine
 
 
+@pytest.fixture(scope="session")
+def tiny_distill() -> Callable[..., DistillTraining]:
+    """`tiny_distill(folder, model_folder, steps=10, **run)`: two steps out of four, `optimizer` to change that."""
+    return make_distill
+
+
 @pytest.fixture
 def tiny_settings() -> Callable[[Path], list[str]]:
     """`--set` values that make any recipe tiny: the tables named, and those that all of them have."""
@@ -157,18 +182,19 @@ def tiny_settings() -> Callable[[Path], list[str]]:
 
 @pytest.fixture
 def die_at() -> Callable[..., None]:
-    """`die_at(config, step)`: run a diffusion stage until `step` and die there; nothing more is written."""
+    """`die_at(config, step)`: run a stage on clips until `step` and die there; nothing more is written."""
 
     def run_and_die(config: Any, step: int) -> None:
-        prepare = DiffusionStage.prepare
+        stage = DistillStage if isinstance(config, DistillTraining) else DiffusionStage
+        prepare = stage.prepare
 
-        def die(self: DiffusionStage, now: int) -> None:
+        def die(self: Any, now: int) -> None:
             if now == step:
                 raise ZeroDivisionError
             prepare(self, now)
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(DiffusionStage, "prepare", die)
+            patch.setattr(stage, "prepare", die)
             run(config, join("cpu"))
 
     return run_and_die

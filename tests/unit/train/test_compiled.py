@@ -58,11 +58,36 @@ print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 """
 
 
+WHOLE = """
+import torch
+from test_compiled import BLOCKS, wakened
+from kinescribe.models.conditions import Conditioning
+
+unet = wakened()
+for module in unet.modules():
+    if isinstance(module, BLOCKS):
+        module.compile(dynamic=False, fullgraph=True, backend="eager")  # an error where a piece would be left
+x, t, told = torch.randn(2, 4, 3, 8, 8), torch.ones(2), Conditioning(tokens=torch.randn(2, 7, 16))
+unet(x, t, told).sum().backward()
+with torch.no_grad():
+    unet(x, t, told)
+"""
+
+
 @pytest.mark.slow
 def test_compiled_blocks_give_the_plain_numbers_and_gradients() -> None:
-    # In a process of its own: what checks shapes in this one cannot be traced.
+    assert int(run(SCRIPT)) == 9
+
+
+@pytest.mark.slow
+def test_every_block_is_compiled_in_one_piece() -> None:
+    run(WHOLE)
+
+
+def run(script: str) -> str:
+    """What a script writes, in a process of its own: what checks shapes in this one cannot be traced."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) == 9
+    return done.stdout

@@ -2,21 +2,25 @@ from pathlib import Path
 
 import pytest
 
+from kinescribe.catalog import CATALOG, DEFAULT_MODEL
 from kinescribe.catalog.papercut import REFINE as CATALOG_ROW
 from kinescribe.errors import DataError
 from kinescribe.train.config import (
     AnimateTraining,
     DiffusionTraining,
+    DistillTraining,
     RefineTraining,
     VAETraining,
     load_config,
 )
 
-RECIPES = Path(__file__).parents[3] / "recipes"
+ROOT = Path(__file__).parents[3]
+RECIPES = ROOT / "recipes"
 VAE, DIFFUSION = RECIPES / "papercut_vae.toml", RECIPES / "papercut.toml"
 DECODER = RECIPES / "papercut_decoder.toml"
 ANIMATE, REFINE = RECIPES / "papercut_animate.toml", RECIPES / "papercut_refine.toml"
 REFINE_VAE = RECIPES / "papercut_refine_vae.toml"
+DISTIL = RECIPES / "papercut_distil.toml"
 
 
 def test_recipes_load() -> None:
@@ -26,6 +30,17 @@ def test_recipes_load() -> None:
     assert isinstance(load_config(ANIMATE), AnimateTraining)
     assert isinstance(load_config(REFINE), RefineTraining)
     assert isinstance(load_config(REFINE_VAE), VAETraining)
+    assert isinstance(load_config(DISTIL), DistillTraining)
+
+
+def test_the_student_learns_what_the_embedded_model_does_by_default() -> None:
+    distil, defaults = load_config(DISTIL), CATALOG[DEFAULT_MODEL].defaults
+    assert isinstance(distil, DistillTraining)
+    assert (ROOT / distil.teacher / "kinescribe.json").is_file()
+    assert (distil.cache.size, distil.cache.frames) == (defaults.width, defaults.frames)
+    assert (
+        distil.cache.chunk % (distil.batch // 2) == 0
+    )  # else one batch of the teacher has a shape of its own
 
 
 def test_the_larger_autoencoder_starts_from_the_smaller_one_and_feeds_the_refining_recipe() -> None:

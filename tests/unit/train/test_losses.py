@@ -15,6 +15,7 @@ from kinescribe.train.losses import (
     diffusion_loss,
     divergence,
     draw_times,
+    pseudo_huber,
     rebuilding_losses,
 )
 
@@ -22,6 +23,20 @@ COSINE = ScheduleConfig(
     kind="cosine", beta_start=0.0, beta_end=0.0, train_steps=1000, prediction="velocity",
     zero_terminal_snr=True, offset=0, final="clean", spacing="trailing",
 )  # fmt: skip
+
+
+def test_every_clip_pulls_alike_however_far_off_it_is() -> None:
+    error = torch.randn(3, 4, 2, 3, 3, generator=Generator().manual_seed(0))
+    error = (error * torch.tensor([0.1, 1.0, 10.0]).view(3, 1, 1, 1, 1)).requires_grad_(True)
+    losses = pseudo_huber(error)
+    torch.testing.assert_close(losses, error.square().mean(dim=(1, 2, 3, 4)).sqrt(), rtol=0.01, atol=1e-3)
+    losses.sum().backward()
+    assert error.grad is not None
+    pulls = error.grad.square().sum(dim=(1, 2, 3, 4)).sqrt()
+    torch.testing.assert_close(pulls, pulls[:1].expand(3), rtol=1e-3, atol=0)
+    at_rest = torch.zeros(1, 4, 2, 3, 3, requires_grad=True)
+    pseudo_huber(at_rest).sum().backward()
+    assert at_rest.grad is not None and (at_rest.grad == 0).all()
 
 
 def test_times_cover_the_range_evenly() -> None:

@@ -18,6 +18,7 @@ WITHOUT_THE_REST = """
 import sys
 for name in ("pydantic", "av", "cyclopts", "ftfy", "rich", "matplotlib"):
     sys.modules[name] = None
+import kinescribe.evaluate.animate, kinescribe.evaluate.papercut, kinescribe.evaluate.refine
 from kinescribe.train.__main__ import main
 sys.exit(main())
 """
@@ -112,6 +113,18 @@ def test_two_processes_train_together(tmp_path: Path, vae_folder: Path, tiny_set
     lines = read_log(tmp_path / "log.jsonl")
     assert lines[0]["world"] == 2
     assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 20]
+    assert (tmp_path / "export" / "kinescribe.json").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_distil_together(tmp_path: Path, model_folder: Path, tiny_settings: Tiny) -> None:
+    changes = [*tiny_settings(tmp_path), f"teacher={model_folder}", "validation_clips=4", "teacher_steps=8"]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    ended = run_module(*torchrun, "-m", "kinescribe.train", config="papercut_distil.toml", changes=changes)
+    assert ended.returncode == 0, ended.stderr
+    lines = read_log(tmp_path / "log.jsonl")
+    assert lines[0]["world"] == 2
+    assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 16]
     assert (tmp_path / "export" / "kinescribe.json").is_file()
 
 
