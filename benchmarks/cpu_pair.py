@@ -1,0 +1,243 @@
+"""Papercut on a processor, ours beside diffusers' UNet, autoencoder and loop with the same weights, taking turns.
+
+    python benchmarks/cpu_pair.py [--runs 5] [--steps N] [--out benchmarks/results/NAME.json]
+
+A clip at the model's own settings, from a prompt (theirs from its embeddings) to uint8 frames. Both are measured in
+float32 and in bfloat16, ours there with the autoencoder in float32, as it comes; each counts with the format in which
+it is faster. First both networks are compared in float32: the run stops if they do not agree. Theirs are filled
+through the table of names that our export uses; the export itself refuses Papercut, whose vocabulary is compact and
+whose first transformer has one head where their class has eight.
+"""
+
+import os
+
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # both as the command does: read once, when torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import kinescribe
+from kinescribe.checkpoints.keymap import Aliases
+from kinescribe.checkpoints.source import Config, part
+from kinescribe.models.conditions import Conditioning
+from kinescribe.perf.demand import Work
+from kinescribe.perf.floor import clip_flops, matrix_speed
+from kinescribe.perf.machine import machine
+from kinescribe.perf.measure import Marks, walked
+from kinescribe.perf.outline import loaded
+from peers_diffusers import make_vae, unet_options
+
+PROMPT = "a red balloon rising over the sea at sunset"
+CPU = torch.device("cpu")
+AGREEMENT = 1e-4
+"""Greatest difference between the networks in float32, as a share of the greatest number."""
+
+Clip = Callable[[int], tuple[tuple[float, ...], np.ndarray]]
+"""Seed in; seconds to the end of each step and of the frames, and the frames, out."""
+
+
+def main() -> None:
+    """Compare, measure in turns, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="the model's own unless given")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    plain = kinescribe.load("papercut", task="text-to-video", device="cpu", dtype="float32")
+    fast = kinescribe.load("papercut", task="text-to-video", device="cpu", dtype="auto")
+    steps = options.steps or plain.spec.defaults.steps
+    agreement = agreed(plain)
+    clips: dict[str, Clip] = {
+        "kinescribe float32": ours(plain, steps),
+        f"kinescribe {str(fast.components.dtype).removeprefix('torch.')}": ours(fast, steps),
+        "diffusers float32": theirs(plain, steps, torch.float32),
+        "diffusers bfloat16": theirs(plain, steps, torch.bfloat16),
+    }
+    result = machine(CPU, "diffusers") | {"model": "papercut", "steps": steps, "agreement": agreement}
+    result |= measured(clips, options.runs) | floor(plain, steps)
+    print(told(result))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(clips: dict[str, Clip], runs: int) -> dict[str, Any]:
+    """A clip of each that does not count, then ``runs`` of each in turns; their medians and the better formats."""
+    first = {name: clip(0)[1] for name, clip in clips.items()}
+    walks: dict[str, list[tuple[float, ...]]] = {name: [] for name in clips}
+    for run in range(runs):
+        for name, clip in clips.items():
+            walks[name].append(clip(run)[0])
+            print(f"run {run + 1} of {runs}, {name}: {sum(walks[name][-1]):.2f} s", file=sys.stderr)
+    sides = {name: figures(of_one) for name, of_one in walks.items()}
+    better = {
+        who: min((name for name in sides if name.startswith(who)), key=lambda n: sides[n]["seconds_per_clip"])
+        for who in ("kinescribe", "diffusers")
+    }
+    difference = np.abs(first["kinescribe float32"].astype(int) - first["diffusers float32"]).mean()
+    ratio = sides[better["diffusers"]]["seconds_per_clip"] / sides[better["kinescribe"]]["seconds_per_clip"]
+    return {"sides": sides, "better": better, "faster": ratio, "mean_level_difference": float(difference)}
+
+
+def figures(walks: list[tuple[float, ...]]) -> dict[str, Any]:
+    """Of one side: seconds of each clip, and the medians; the first step, which reads the prompt, is left out."""
+    clips, steps = [sum(walk) for walk in walks], [s for walk in walks for s in walk[1:-1]]
+    return {
+        "clip_seconds": clips,
+        "seconds_per_clip": median(clips),
+        "ms_per_step": 1000 * median(steps),
+        "step_ms_spread": [1000 * min(steps), 1000 * max(steps)],
+        "ms_after_steps": 1000 * median(walk[-1] for walk in walks),
+    }
+
+
+def ours(pipe: Any, steps: int) -> Clip:
+    """Our pipeline."""
+
+    def clip(seed: int) -> tuple[tuple[float, ...], np.ndarray]:
+        walk = walked(pipe.stream(PROMPT, steps=steps, noise=noise(pipe, seed), seed=seed), CPU)
+        return walk.intervals, walk.last.frames
+
+    return clip
+
+
+def theirs(pipe: Any, steps: int, dtype: torch.dtype) -> Clip:
+    """Their pipeline with our weights."""
+    from diffusers import DPMSolverMultistepScheduler, TextToVideoSDPipeline
+
+    scheduler = DPMSolverMultistepScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )  # fmt: skip
+    unet, vae = (network.to(dtype) for network in networks(pipe))
+    pipeline = TextToVideoSDPipeline(
+        unet=unet, vae=vae, scheduler=scheduler, text_encoder=None, tokenizer=None
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    defaults = pipe.spec.defaults
+    negative, positive = (tokens.to(dtype) for tokens in prompts(pipe))
+
+    def clip(seed: int) -> tuple[tuple[float, ...], np.ndarray]:
+        marks = Marks(CPU)
+        marks.mark()
+        frames = pipeline(
+            prompt_embeds=positive, negative_prompt_embeds=negative, num_frames=defaults.frames,
+            height=defaults.height, width=defaults.width, num_inference_steps=steps,
+            guidance_scale=defaults.guidance, latents=noise(pipe, seed).to(dtype),
+            callback=lambda *_: marks.mark(),
+        ).frames[0]  # fmt: skip
+        levels = (np.asarray(frames) * 255).astype(np.uint8)
+        marks.mark()
+        return marks.intervals(), levels
+
+    return clip
+
+
+def networks(pipe: Any) -> tuple[nn.Module, nn.Module]:
+    """Their UNet and autoencoder with the weights of ours, in float32."""
+    from diffusers import UNet3DConditionModel
+    from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+
+    config = pipe.components.unet.config
+    with torch.device("meta"):
+        unet = UNet3DConditionModel(**unet_options(config))
+        unet.transformer_in = TransformerTemporalModel(
+            num_attention_heads=config.stem_heads, attention_head_dim=config.head_dim, in_channels=config.width,
+            num_layers=1, norm_num_groups=config.groups,
+        )  # fmt: skip
+    return filled(unet, pipe.components.unet), filled(
+        make_vae(pipe.components.vae.config), pipe.components.vae
+    )
+
+
+def filled(network: nn.Module, source: Any) -> nn.Module:
+    """Their network with copies of the tensors of ours, under their names."""
+    config: Config = source.config
+    keymap = part(config, layout="diffusers", files=(), wanted="", aliases=Aliases()).keymap
+    state = source.state_dict()
+    network.load_state_dict(
+        {name: x.clone() for name, x in keymap.to_foreign(state.__getitem__)}, assign=True
+    )
+    return network.requires_grad_(False).eval()
+
+
+def agreed(pipe: Any) -> dict[str, float]:
+    """How far their networks are from ours in float32; ends the program if that is more than rounding."""
+    unet, vae = networks(pipe)
+    x, (_, tokens), components = noise(pipe, 0), prompts(pipe), pipe.components
+    with torch.inference_mode():
+        gaps = {
+            "unet": gap(
+                components.unet(x, torch.tensor([500.0]), Conditioning(tokens=tokens)),
+                unet(x, torch.tensor(500), encoder_hidden_states=tokens).sample,
+            ),
+            "autoencoder": gap(components.vae.decode(x[:, :, 0]), vae.decode(x[:, :, 0]).sample),
+        }
+    if max(gaps.values()) > AGREEMENT:
+        raise SystemExit(f"the networks do not agree, so nothing is measured: {gaps}")
+    return gaps
+
+
+def gap(ours: Tensor, theirs: Tensor) -> float:
+    """Greatest difference as a share of the greatest number."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def prompts(pipe: Any) -> tuple[Tensor, Tensor]:
+    """What the text tower makes of the negative prompt and of the prompt."""
+    tokenizer, text = pipe.components.require_text()
+    with torch.inference_mode():
+        both = text(tokenizer([pipe.spec.defaults.negative_prompt, PROMPT]).ids).float()
+    return both[:1].clone(), both[1:].clone()
+
+
+def noise(pipe: Any, seed: int) -> Tensor:
+    """What both begin with, ``(1, c, f, h, w)``."""
+    defaults, factor = pipe.spec.defaults, pipe.components.vae.config.factor
+    shape = (1, 4, defaults.frames, defaults.height // factor, defaults.width // factor)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def floor(pipe: Any, steps: int) -> dict[str, Any]:
+    """The clip's operations, and the speed of a matrix product in either format."""
+    size = {name: getattr(pipe.spec.defaults, name) for name in ("frames", "width", "height")}
+    work = Work(**size, window=size["frames"], clips=1, guided=True, passes=steps, encoded=0)
+    speeds = {str(d).removeprefix("torch."): matrix_speed(CPU, d) for d in (torch.float32, torch.bfloat16)}
+    flops = clip_flops(loaded(pipe.components), work)
+    return {
+        "clip_tflop": flops / 1e12,
+        "matrix_tflops": {name: speed / 1e12 for name, speed in speeds.items()},
+        "floor_seconds": {name: flops / speed for name, speed in speeds.items()},
+    }
+
+
+def told(result: dict[str, Any]) -> str:
+    """The figures for people."""
+    lines = [f"{result['device']}, {result['threads']} threads, {result['date']}, {result['versions']}"]
+    lines.append(f"{'':22}  s/clip  least to most   ms/step")
+    for name, side in result["sides"].items():
+        low, high = min(side["clip_seconds"]), max(side["clip_seconds"])
+        lines.append(
+            f"{name:22} {side['seconds_per_clip']:7.2f}  {low:5.2f} to {high:5.2f}  {side['ms_per_step']:8.1f}"
+        )
+    better = result["better"]
+    lines.append(f"{better['kinescribe']} is {result['faster']:.2f} times as fast as {better['diffusers']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
