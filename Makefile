@@ -52,11 +52,14 @@ test-slow: $(VENV)/installed-dev  ## the slow tier: peers, wheel in a bare envir
 budget: $(VENV)/installed-dev  ## CPU seconds of `import kinescribe` and `kinescribe --help`
 	$(TEST) -s tests/test_budget.py
 
+# Without the checks of annotations: they rewrite functions, which kernels do not survive.
 gpu: $(VENV)/installed-dev  ## tests that need a CUDA device
-	$(TEST) -m gpu
+	$(TEST) -o addopts="--import-mode=importlib --strict-markers" -m gpu
 
-bench: $(VENV)/installed-dev  ## measure this machine; the tables go to benchmarks/
-	$(BIN)/python benchmarks/generate.py
+bench: $(VENV)/installed-dev  ## time this machine, ours alone and beside diffusers; figures go to runs/
+	@mkdir -p runs
+	$(BIN)/kinescribe bench --profile -o runs/bench.json
+	$(BIN)/python benchmarks/cpu_pair.py --out runs/cpu_pair.json
 
 docs: $(VENV)/installed-dev  ## write the generated tables of the pages and run every snippet
 	$(BIN)/python docs/tables.py

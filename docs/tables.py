@@ -3,6 +3,7 @@
 Run by `make docs`; a test compares the pages with what this file would write.
 """
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -15,7 +16,9 @@ from kinescribe.options import ImageToVideo, Request, TextToVideo, VideoToVideo
 from kinescribe.world.clip import CAMERAS, COLOURS, MOTIONS, SCENES, SIZES, SUBJECTS, TIMES
 
 DOCS = Path(__file__).parent
-PAGES = ("generate.md", "animate.md", "refine.md", "models.md")
+RESULTS = DOCS.parent / "benchmarks" / "results"
+PAGES = ("generate.md", "animate.md", "refine.md", "models.md", "memory.md", "presets.md")
+UNMEASURED = "Not measured yet."
 
 
 def write() -> None:
@@ -93,7 +96,85 @@ def papercut() -> str:
     return _table(("what", "known"), [(kind, ", ".join(words)) for kind, words in kinds.items()])
 
 
+def rungs() -> str:
+    """The rungs of memory, roomy first."""
+    from kinescribe.perf.plan import RUNGS
+
+    return _table(("rung", "what it does"), [(f"`{rung.name}`", rung.said) for rung in RUNGS])
+
+
+def memory() -> str:
+    """What a clip of the published model needs on each of them, in GB, the autoencoder with one frame at a time."""
+    import torch
+
+    from kinescribe.perf.demand import Work
+    from kinescribe.perf.outline import published
+    from kinescribe.perf.plan import Device, need, plans
+
+    spec = CATALOG["modelscope-1.7b"]
+    defaults = spec.defaults
+    work = Work(
+        frames=defaults.frames, window=defaults.frames, width=defaults.width, height=defaults.height,
+        clips=1, guided=True, passes=defaults.steps, encoded=0,
+    )  # fmt: skip
+    model, full = published(spec, torch.float16, torch.float16), Device(kind="cuda", free=0)
+    rows = [
+        (
+            f"`{plan.rung.name}`",
+            *(f"{stage.peak / 1e9:.1f}" for stage in plan.stages),
+            f"{need(plan) / 1e9:.1f}",
+        )
+        for plan in plans(model, work, full)
+    ]
+    return _table(("rung", *work.stages(model), "GB to be free"), rows)
+
+
+def presets() -> str:
+    """Speed and latent error of each preset, of the newest measurement."""
+    measured = sorted(RESULTS.glob("*_presets.json"))
+    if not measured:
+        return UNMEASURED
+    result = json.loads(measured[-1].read_text(encoding="utf-8"))
+    rows = [
+        (
+            f"`{row['preset']}`",
+            f"{row['seconds_per_clip']:.3f}",
+            f"{row['times_as_fast']:.2f}",
+            f"{row['latent_error']:.4f}",
+        )
+        for row in result["rows"]
+    ]
+    head = (f"{result['device']}, {result['date']}", "s/clip", "times as fast", "latent error")
+    return _table(head, rows)
+
+
+def judged_presets() -> str:
+    """What the judge found right, of the newest examination of each preset; of "exact" one with as many prompts."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(RESULTS.glob("*_papercut_preset_*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        found[report["making"]["preset"] or "exact"] = report
+    if not found:
+        return UNMEASURED
+    names = ("subject", "colour", "scene", "time", "motion", "four")
+    rows = []
+    for preset, report in found.items():
+        shares = report["held_out"]["shares"]
+        rows.append(
+            (
+                f"`{preset}`",
+                str(report["making"]["count"]),
+                *(f"{100 * shares[name]['share']:.1f}" for name in names),
+            )
+        )
+    return _table(("preset", "prompts", *names), rows)
+
+
 TABLES = {
+    "presets": presets,
+    "judged_presets": judged_presets,
+    "rungs": rungs,
+    "memory": memory,
     "options": options,
     "picture_options": picture_options,
     "clip_options": clip_options,

@@ -7,8 +7,11 @@ import sys
 def main() -> None:
     """Run the command line and leave with its exit code."""
     # Threads that spin while they wait for each other crawl when another program wants a core too: a step then takes
-    # several times as long. OpenMP asks once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # several times as long. Those that sleep at once are a tenth slower on a quiet machine. So GNU's runtime looks a
+    # few thousand times, some microseconds, before it sleeps. OpenMP asks once, when torch is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     from kinescribe.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

@@ -30,9 +30,11 @@ COMMANDS = {
     "generate": ("generate:generate", "Make clips from text."),
     "animate": ("animate:animate", "Make a clip from a picture."),
     "refine": ("refine:refine", "Make a clip anew: larger, in more detail, or in other words."),
+    "plan": ("plan:plan", "Say what a clip would need of memory and time, without loading weights."),
     "inspect": ("inspect:inspect", "Show what a clip is and how it was made."),
     "remake": ("remake:remake", "Make a clip again from its own recipe, as it was or with changes."),
     "models": ("models:models", "List, check, convert, verify, fetch and remove models."),
+    "bench": ("bench:bench", "Time a model on this machine, and show what its time goes to."),
     "doctor": ("doctor:doctor", "Check this machine and installation, with a fix for each fault."),
     "train": ("train:train", "Train a model from a configuration file."),
 }

@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from kinescribe.catalog import CATALOG, DEFAULT_MODEL, Kind, ModelSpec, find_spec
+from kinescribe.cli.loras import LoraChoice
 from kinescribe.cli.progress import Display
 from kinescribe.cli.terminal import Terminal
 from kinescribe.errors import OptionError
+from kinescribe.perf.budget import Memory
 
 MADE_OF = {
     "text-to-video": "from text",
@@ -30,13 +32,19 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A model for a task, and where it runs; `model_hash` is that of the weights which it should have."""
+    """A model for a task, and where it runs; `model_hash` is that of the weights which it should have.
+
+    `loras` are added to it; `allow_partial` takes those that it has not all the layers for.
+    """
 
     model: str
     device: str
     dtype: str
     task: Kind
+    memory: Memory = "auto"
     model_hash: str | None = None
+    loras: tuple[LoraChoice, ...] = ()
+    allow_partial: bool = False
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -52,17 +60,29 @@ class Engine:
         return spec
 
     def require_here(self) -> None:
-        """Raise WeightsError, with the command that gets it, for a model that is not on this computer."""
+        """Raise WeightsError, with the command that gets it, for a model or LoRA that is not on this computer."""
         from kinescribe.checkpoints.load import locate
 
         locate(self.model)
+        for lora in self.loras:
+            lora.require_here()
+
+    def require_room(self, job: Any) -> None:
+        """Raise MemoryLimitError, with what would fit, for settings that memory does not suffice for.
+
+        Of a small model in the package it is asked when it is loaded: that takes no time.
+        """
+        if not self.spec.embedded:
+            from kinescribe.pipelines.planning import require_room
+
+            require_room(self.model, job, device=self.device, dtype=self.dtype, memory=self.memory)
 
     def load(self, terminal: Terminal, shown: Display) -> Pipeline:
         """Load the model and say which it is; torch is imported here and not before."""
         shown.stage(f"loading {self.model}")
         from kinescribe.pipelines.load import load
 
-        pipeline = load(self.model, task=self.task, device=self.device, dtype=self.dtype)
+        pipeline = load(self.model, task=self.task, device=self.device, dtype=self.dtype, memory=self.memory)
         spec, components = pipeline.spec, pipeline.components
         dtype = str(components.dtype).removeprefix("torch.")
         terminal.note(f"{spec.name} on {components.device} in {dtype}")
@@ -73,6 +93,10 @@ class Engine:
             terminal.note(
                 f"warning: the clip was made with other weights of {spec.name}: the frames will differ"
             )
+        for lora in self.loras:
+            scale = 1.0 if lora.scale is None else lora.scale
+            found = pipeline.load_lora(lora.path, scale, allow_partial=self.allow_partial)
+            terminal.note(f"{found}, scale {scale:g}")
         return pipeline
 
 

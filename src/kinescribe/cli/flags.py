@@ -10,10 +10,12 @@ from pydantic.fields import FieldInfo
 
 from kinescribe.catalog import Kind
 from kinescribe.cli.engine import Engine, default_model
+from kinescribe.cli.loras import LoraChoice, parse_lora
 from kinescribe.cli.prompts import Judge, judge, policy_from
 from kinescribe.cli.report import Saving
 from kinescribe.errors import OptionError
 from kinescribe.options import Request, VideoToVideo
+from kinescribe.perf.budget import parse_memory
 
 Flag = Parameter(negative=(), show_default=False)
 
@@ -32,6 +34,14 @@ OwnModel = Annotated[str | None, MODEL]
 Size = Annotated[str | None, Parameter(help="Width and height at once, such as 256x128.")]
 Device = Annotated[str, Parameter(help="auto, cuda, cuda:1, mps or cpu.")]
 DType = Annotated[str, Parameter(name="--dtype", help="auto, float16, bfloat16 or float32.")]
+MemoryBudget = Annotated[
+    str,
+    Parameter(
+        name="--memory",
+        help="auto: what is free decides how the work is divided; roomy: not at all; low: as far as can be; or a size "
+        "such as 8GB.",
+    ),
+]
 Sheet = Annotated[bool, Flag, Parameter(help="Also write a contact sheet, clip.png.")]
 Overwrite = Annotated[bool, Flag, Parameter(help="Replace existing files.")]
 AsJson = Annotated[bool, Flag, Parameter(name="--json", help="Print JSON, one value on a line.")]
@@ -45,6 +55,19 @@ PolicyFile = Annotated[
 ]
 WithoutPolicy = Annotated[
     bool, Flag, Parameter(name="--no-policy", help="Check no prompt against a list of refused words.")
+]
+LoraFiles = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--lora",
+        negative=(),
+        show_default=False,
+        help="A LoRA to add to the model: a file or folder, and behind a colon how strong, as in "
+        "style.safetensors:0.8. Give the flag again for more.",
+    ),
+]
+AllowPartial = Annotated[
+    bool, Flag, Parameter(help="Take a LoRA that the model has not all the layers for, as far as it fits.")
 ]
 
 Refine = Annotated[
@@ -81,6 +104,7 @@ class Making:
     size: Size = None
     device: Device = "auto"
     dtype: DType = "auto"
+    memory: MemoryBudget = "auto"
     sheet: Sheet = False
     overwrite: Overwrite = False
     as_json: AsJson = False
@@ -88,6 +112,8 @@ class Making:
     policy_file: PolicyFile = None
     without_policy: WithoutPolicy = False
     strict_prompt: StrictPrompt = False
+    lora: LoraFiles = ()
+    allow_partial: AllowPartial = False
 
     def saving(self) -> Saving:
         """How the clips are saved and reported."""
@@ -98,9 +124,30 @@ class Making:
             as_json=self.as_json,
         )
 
-    def engine(self, model: str, task: Kind, model_hash: str | None = None) -> Engine:
-        """A model for a task on the device asked for."""
-        return Engine(model=model, task=task, model_hash=model_hash, device=self.device, dtype=self.dtype)
+    def engine(
+        self,
+        model: str,
+        task: Kind,
+        model_hash: str | None = None,
+        *,
+        loras: Sequence[LoraChoice] | None = None,
+    ) -> Engine:
+        """A model for a task on the device asked for, with `loras`, by default those typed."""
+        return Engine(
+            model=model,
+            task=task,
+            model_hash=model_hash,
+            device=self.device,
+            dtype=self.dtype,
+            memory=parse_memory(self.memory),
+            loras=tuple(self.loras if loras is None else loras),
+            allow_partial=self.allow_partial,
+        )
+
+    @property
+    def loras(self) -> tuple[LoraChoice, ...]:
+        """The LoRAs as typed; they are for the first of two stages."""
+        return tuple(parse_lora(text) for text in self.lora)
 
     def judge(self, *engines: Engine | None) -> Judge:
         """What is asked of a prompt that these models are to read."""
@@ -122,7 +169,7 @@ class Refining:
         if not (self.refine or self.refine_model or self.refine_size or second):
             return None
         model = self.refine_model or default_model("video-to-video", "--refine-model")
-        return making.engine(model, "video-to-video")
+        return making.engine(model, "video-to-video", loras=())
 
 
 USUAL, UNREFINED = Making(), Refining()
@@ -181,9 +228,10 @@ def whole_number(_type: object, tokens: Sequence[Token]) -> int:
 
 
 def _annotation(field: FieldInfo, group: Group | None) -> Any:
-    told = Parameter(help=(field.description or "") + _range(field), group=group)
+    told = Parameter(help=(field.description or "") + _range(field))
     whole = Parameter(converter=whole_number) if field.annotation == int | None else Parameter()
-    return Annotated[Optional[field.annotation], Flag, told, whole]  # noqa: UP045 - a value, no type
+    place = Parameter() if group is None else Parameter(group=group)  # None as a group would hide the flag
+    return Annotated[Optional[field.annotation], Flag, told, whole, place]  # noqa: UP045 - a value, no type
 
 
 def _range(field: FieldInfo) -> str:

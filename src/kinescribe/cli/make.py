@@ -15,7 +15,7 @@ from kinescribe.cli.progress import Display, display, watch
 from kinescribe.cli.prompts import strictly
 from kinescribe.cli.report import Saving, say_done, say_failed, write
 from kinescribe.cli.terminal import Terminal
-from kinescribe.cli.work import check, events, figures, hash_before, picture_note, spoken
+from kinescribe.cli.work import check, events, figures, hash_before, picture_note, require_room, spoken
 from kinescribe.errors import BatchError, KinescribeError, MemoryLimitError
 from kinescribe.media.output import check_output, free_name
 from kinescribe.media.video import Video
@@ -42,6 +42,7 @@ def make_one(
     check_output(item.target, saving.overwrite)
     for each in filter(None, (engine, second)):
         each.require_here()
+    require_room(item, engine, second)
     with display(terminal) as shown:
         pipeline = engine.load(terminal, shown)
     note = picture_note(item, pipeline.spec)
@@ -195,11 +196,16 @@ class _Run:
         label = self.at + (f" and {len(items) - 1} more" if len(items) > 1 else "")
         with display(self.terminal, label) as shown, strictly():
             if len(items) == 1:
-                steps = events(items[0], self.pipeline, lambda: self.second, keeping_first=True)
-                return [watch(steps, shown)]
+                return [self._alone(items[0], shown)]
             requests = [item.request for item in items if item.request is not None]
             shared: dict[str, Any] = requests[0].model_dump(exclude_none=True, exclude={"prompt"})
             return watch(self.pipeline.stream([request.prompt for request in requests], **shared), shown)
+
+    def _alone(self, item: Item, shown: Display) -> Video:
+        first: list[Video] = []
+        with _kept(first, item, self.saving, self.terminal):
+            steps = events(item, self.pipeline, lambda: self.second, keeping_first=True, made=first.append)
+            return watch(steps, shown)
 
     def _save(self, item: Item, video: Video, seconds: float) -> None:
         self.at, started = item.label, time.monotonic()

@@ -8,6 +8,8 @@ from cyclopts import Parameter
 
 from kinescribe.catalog import ModelSpec
 from kinescribe.cli import flags
+from kinescribe.cli.inspect import say_lora
+from kinescribe.cli.loras import parse_lora
 from kinescribe.cli.terminal import Speaker
 from kinescribe.errors import WeightsError
 
@@ -104,7 +106,11 @@ def check(
 
     from kinescribe.checkpoints.check import check_folder
     from kinescribe.checkpoints.load import locate
+    from kinescribe.checkpoints.lora_file import is_lora
 
+    if is_lora(Path(folder).expanduser()):
+        say_lora(Path(folder), as_json=as_json, terminal=terminal)
+        return
     report = check_folder(locate(folder), variant=variant)
     if as_json:
         terminal.data({**asdict(report), "path": str(report.path), "ok": report.ok})
@@ -182,18 +188,26 @@ def convert(
     variant: Variant = None,
     as_model: AsModel = None,
     base: Base = None,
+    lora: flags.LoraFiles = (),
+    allow_partial: flags.AllowPartial = False,
     overwrite: flags.Overwrite = False,
     as_json: flags.AsJson = False,
     terminal: Speaker,
 ) -> None:
-    """Write a model in another layout; every tensor is compared with its source before the folder appears."""
+    """Write a model in another layout, or with LoRAs in it; every tensor is compared before the folder appears."""
     from kinescribe.checkpoints.convert import convert as write
 
     terminal.note(f"reading {source}")
-    report = write(source, out, to, dtype, variant=variant, as_model=as_model, base=base, overwrite=overwrite)
+    loras = [(choice.path, 1.0 if choice.scale is None else choice.scale) for choice in map(parse_lora, lora)]
+    report = write(
+        source, out, to, dtype,
+        variant=variant, as_model=as_model, base=base, overwrite=overwrite, loras=loras, allow_partial=allow_partial,
+    )  # fmt: skip
     if as_json:
         terminal.data({name: _plain(value) for name, value in vars(report).items()})
         return
+    for line in report.loras:
+        terminal.note(f"with {line}")
     for line in report.left_out:
         terminal.note(f"left out, not needed: {line}")
     for line in report.cannot_hold:
@@ -201,6 +215,7 @@ def convert(
     size = in_words(report.bytes)
     terminal.result(
         f"{report.target.absolute()}  {report.to}, {size}, {report.tensors} tensors equal to the source"
+        + (" and its LoRAs" if report.loras else "")
     )
 
 

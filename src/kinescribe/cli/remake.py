@@ -1,6 +1,6 @@
 """`kinescribe remake`: a clip's recipe carried out again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -10,6 +10,7 @@ from kinescribe.cli import flags
 from kinescribe.cli.batch import Item
 from kinescribe.cli.engine import Engine
 from kinescribe.cli.inspect import Clip
+from kinescribe.cli.loras import LoraChoice, remade_loras
 from kinescribe.cli.make import make_one
 from kinescribe.cli.source import Source, name_after, read_source
 from kinescribe.cli.terminal import Speaker, Terminal
@@ -58,12 +59,12 @@ def remake(
     recipe = Recipe.model_validate(read_recipe(clip))
     first, last = _stages(recipe, source_clip)
     request = BUILDERS[first.kind](**{**_fields(first), **typed})
-    engine = making.engine(
-        model or known_model(first.model, "--model"), first.kind, None if model else first.model_hash
-    )
+    loras, later_loras = remade_loras(first, last, making.loras)
+    name, known_hash = model or known_model(first.model, "--model"), None if model else first.model_hash
+    engine = making.engine(name, first.kind, known_hash, loras=loras)
     second, refined = refining.engine(making, again) if last is None else None, None
     if last is not None:
-        second = _second_engine(last, refining, making)
+        second = _second_engine(last, refining, making, later_loras)
         both = {name: value for name, value in typed.items() if name in ("prompt", "seed")}
         refined = video_to_video(**{**_fields(last), **both, **again})
     elif second is not None:
@@ -97,10 +98,12 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
     return recipe.request.model_dump(exclude_none=True)
 
 
-def _second_engine(last: Recipe, refining: flags.Refining, making: flags.Making) -> Engine:
+def _second_engine(
+    last: Recipe, refining: flags.Refining, making: flags.Making, loras: Sequence[LoraChoice]
+) -> Engine:
     other = refining.refine_model
     name = other or known_model(last.model, "--refine-model")
-    return making.engine(name, "video-to-video", None if other else last.model_hash)
+    return making.engine(name, "video-to-video", None if other else last.model_hash, loras=loras)
 
 
 def _source(first: Recipe, image: str | None, clip: str | None, terminal: Terminal) -> Source | None:

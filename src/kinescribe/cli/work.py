@@ -12,7 +12,14 @@ from kinescribe.media.fit import fit_frames, fit_note
 from kinescribe.media.recipe import AnyRequest, Recipe, recipe_hash
 from kinescribe.media.video import Video
 from kinescribe.options import ImageToVideo, TextToVideo, VideoToVideo, video_to_video
-from kinescribe.pipelines.settings import Settings, resolve, resolve_clip, resolve_picture
+from kinescribe.pipelines.settings import (
+    ClipSettings,
+    PictureSettings,
+    Settings,
+    resolve,
+    resolve_clip,
+    resolve_picture,
+)
 
 
 def second_after(request: AnyRequest | None, fields: dict[str, Any]) -> VideoToVideo | None:
@@ -36,22 +43,31 @@ def check(item: Item, engine: Engine, second: Engine | None) -> None:
         _resolved_second(item.second, settings, second.spec)
 
 
-def _resolved(item: Item, spec: ModelSpec) -> Settings:
+def require_room(item: Item, engine: Engine, second: Engine | None) -> None:
+    """Raise MemoryLimitError where a model would have no room for its part, before its weights are read."""
+    settings = _resolved(item, engine.spec)
+    engine.require_room(settings)
+    if item.second is not None and second is not None:
+        second.require_room(_resolved_second(item.second, settings, second.spec))
+
+
+def _resolved(item: Item, spec: ModelSpec) -> Settings | PictureSettings | ClipSettings:
     request, source = item.request, item.source
     if isinstance(request, ImageToVideo):
-        return resolve_picture(request, spec).making
+        return resolve_picture(request, spec)
     if isinstance(request, VideoToVideo):
         assert source is not None and source.facts.fps is not None
-        return resolve_clip(
-            request, spec, frames=source.facts.frames, size=source.size, fps=source.facts.fps
-        ).making
+        return resolve_clip(request, spec, frames=source.facts.frames, size=source.size, fps=source.facts.fps)
     assert request is not None
     return resolve(request, spec)
 
 
-def _resolved_second(request: VideoToVideo, first: Settings, spec: ModelSpec) -> VideoToVideo:
+def _resolved_second(
+    request: VideoToVideo, before: Settings | PictureSettings | ClipSettings, spec: ModelSpec
+) -> ClipSettings:
+    first = before if isinstance(before, Settings) else before.making
     size = first.width, first.height
-    return resolve_clip(request, spec, frames=first.frames, size=size, fps=first.fps).request()
+    return resolve_clip(request, spec, frames=first.frames, size=size, fps=first.fps)
 
 
 def events(
@@ -114,16 +130,18 @@ def figures(item: Item, spec: ModelSpec, video: Video) -> dict[str, float]:
 
 def hash_before(item: Item, pipeline: Pipeline, load_second: Callable[[], Any]) -> str:
     """The hash that the recipe of a clip from text will have; empty if its model cannot make it."""
+    from kinescribe.pipelines.checks import applied_loras, recipe_of
+
     assert isinstance(item.request, TextToVideo)
     try:
         settings = resolve(item.request, pipeline.spec)
         if item.second is None:
-            return recipe_hash(settings.request(), pipeline.components.model_hash)
-        from kinescribe.pipelines.checks import recipe_of
-
+            loras = applied_loras(pipeline.components.adapters)
+            return recipe_hash(settings.request(), pipeline.components.model_hash, loras=loras)
         second = load_second()
         before = Recipe.model_validate(recipe_of(pipeline.components, settings.request()))
-        request = _resolved_second(item.second, settings, second.spec)
-        return recipe_hash(request, second.components.model_hash, before=before)
+        request = _resolved_second(item.second, settings, second.spec).request()
+        loras = applied_loras(second.components.adapters)
+        return recipe_hash(request, second.components.model_hash, before=before, loras=loras)
     except KinescribeError:
         return ""  # reported when its turn comes

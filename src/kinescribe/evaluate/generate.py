@@ -16,6 +16,8 @@ from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.samplers import plan, sample
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.models.conditions import Conditioning, join
+from kinescribe.options import Preset
+from kinescribe.perf.presets import SPEEDS, Asked
 from kinescribe.pipelines.stages import decode, encode_text
 
 LATENT_CHANNELS = 4
@@ -23,7 +25,10 @@ LATENT_CHANNELS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """How clips are made: as a request's resolved fields, and `batch` clips at a time."""
+    """How clips are made: as a request's resolved fields, and `batch` clips at a time.
+
+    A preset in 8 bits is carried out on any device: the same numbers, without the speed where there is no unit for it.
+    """
 
     steps: int
     guidance: float
@@ -33,6 +38,7 @@ class Making:
     height: int
     negative_prompt: str
     batch: int
+    preset: Preset | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec, *, batch: int) -> "Making":
@@ -72,14 +78,19 @@ def _denoised(
     path = plan(making.sampler, Schedule(components.schedule), making.steps)
     conditions = dict(_conditions(components, prompts, making))
 
+    speed = SPEEDS[making.preset]
+    asked = Asked(components, speed, conditions, len(path))
+
     def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
         times = torch.full((len(x),), t, device=device)
-        return components.unet(x.to(components.dtype), times, conditions[branch])
+        return asked(x.to(components.dtype), times, conditions[branch])
 
-    denoise = denoiser(predict, components.schedule.prediction, guidance=making.guidance)
+    prediction = components.schedule.prediction
+    denoise = denoiser(predict, prediction, guidance=making.guidance, guided=speed.guided)
     x = path.start * draws.initial()
     for step in sample(making.sampler, denoise, x, path, noise=draws.step):
         x = step.x
+        asked.after_step()
     return x
 
 

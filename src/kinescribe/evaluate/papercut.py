@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from kinescribe.evaluate.generate import Making, generate
 from kinescribe.evaluate.prompts import PLAIN_PROMPTS, Asked, clips_of, held_out_prompts
 from kinescribe.evaluate.scores import Judged
 from kinescribe.evaluate.sheets import write_judged
+from kinescribe.options import Preset
 from kinescribe.world.judge import Judge
 from kinescribe.world.render import render
 
@@ -126,11 +127,14 @@ def main() -> int:
     parser.add_argument(
         "--grid", action="store_true", help="compare guidance and steps instead, on up to 128 prompts"
     )
+    parser.add_argument(
+        "--preset", choices=get_args(Preset), help="how clips are made faster (default: exactly)"
+    )
     arguments = parser.parse_args()
 
     def work() -> None:
         components = command.loaded(arguments, arguments.model)
-        making = command.making_of(arguments, components)
+        making = dataclasses.replace(command.making_of(arguments, components), preset=arguments.preset)
         examiner = Examiner(components, command.judge_of(arguments), making, arguments.seed)
         if arguments.grid:
             rows = try_grid(examiner, min(arguments.count, GRID_COUNT))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -59,12 +60,27 @@ class SourceInput(BaseModel):
         return cls(name=_name(name), sha256=digest, width=width, height=height, frames=count, fps=fps)
 
 
+class AppliedLora(BaseModel):
+    """A LoRA that lay on the weights: its file's name without the folder, its SHA-256, and how strong it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Name
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    scale: float
+
+    @classmethod
+    def of(cls, name: str, sha256: str, scale: float) -> "AppliedLora":
+        """The same, of any file name."""
+        return cls(name=_name(name), sha256=sha256, scale=scale)
+
+
 class Recipe(BaseModel):
     """A request with every field resolved, and what it was carried out with.
 
     ``kind`` says which class ``request`` is of. ``source`` is the picture or clip that was put in; ``before`` is the
     recipe of that clip where it passed in memory, so that both can be made again from nothing. ``model`` is a
-    name, never a path; ``model_hash`` says which weights that name meant.
+    name, never a path; ``model_hash`` says which weights that name meant, before ``loras`` were added to them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +92,7 @@ class Recipe(BaseModel):
     before: "Recipe | None" = None
     model: Name
     model_hash: Hash
+    loras: Annotated[tuple[AppliedLora, ...], Field(max_length=100)] | None = None
     kinescribe: Version
     torch: Version
 
@@ -98,7 +115,9 @@ class Recipe(BaseModel):
 
     def hash(self) -> str:
         """64 hex digits of the request, of what was put in and of the weights; versions do not count."""
-        return recipe_hash(self.request, self.model_hash, source=self.source, before=self.before)
+        return recipe_hash(
+            self.request, self.model_hash, source=self.source, before=self.before, loras=self.loras
+        )
 
 
 def recipe_hash(
@@ -107,8 +126,9 @@ def recipe_hash(
     *,
     source: SourceInput | None = None,
     before: Recipe | None = None,
+    loras: Sequence[AppliedLora] | None = None,
 ) -> str:
-    """What `Recipe.hash` gives for a resolved request, these weights, and what is put in; its name does not count."""
+    """What `Recipe.hash` gives for a resolved request, these weights, and what is put in; names do not count."""
     parts: dict[str, object] = {
         "request": request.model_dump(mode="json", exclude_none=True),
         "weights": model_hash,
@@ -117,6 +137,8 @@ def recipe_hash(
         parts["before"] = before.hash()
     elif source is not None:
         parts["source"] = source.sha256
+    if loras:
+        parts["loras"] = [(lora.sha256, lora.scale) for lora in loras]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,8 +7,9 @@ import kinescribe
 from kinescribe.catalog import ModelSpec
 from kinescribe.components import Components
 from kinescribe.errors import OptionError
-from kinescribe.media.recipe import REQUESTS, AnyRequest, Recipe, SourceInput
+from kinescribe.media.recipe import REQUESTS, AnyRequest, AppliedLora, Recipe, SourceInput
 from kinescribe.media.video import Video
+from kinescribe.models.adapters import Adapters
 from kinescribe.pipelines.settings import Settings
 from kinescribe.pipelines.stages import say
 
@@ -62,6 +63,12 @@ def recipe_before(clip: Video) -> Recipe | None:
         return None
 
 
+def applied_loras(adapters: Adapters) -> tuple[AppliedLora, ...] | None:
+    """The LoRAs that change the weights as they are; None without any, a scale of 0 being none."""
+    loaded = [(adapter, scale) for adapter, scale in adapters.loaded if scale]
+    return tuple(AppliedLora.of(a.file, a.sha256, scale) for a, scale in loaded) or None
+
+
 def recipe_of(
     components: Components,
     request: AnyRequest,
@@ -78,6 +85,7 @@ def recipe_of(
         before=before,
         model=components.spec.name,
         model_hash=components.model_hash,
+        loras=applied_loras(components.adapters),
         kinescribe=kinescribe.__version__,
         torch=str(torch.__version__),
     ).as_dict()

@@ -1,6 +1,6 @@
 """The loop that every task runs: steps, guidance, the check that numbers are numbers, windows of a long clip."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,10 @@ from kinescribe.diffusion.schedule import Level, Schedule
 from kinescribe.diffusion.trajectory import Trajectory
 from kinescribe.media.video import Video
 from kinescribe.models.conditions import Conditioning, join
+from kinescribe.perf.presets import EXACT, Asked, Speed
 from kinescribe.pipelines.memory import stage
-from kinescribe.pipelines.stages import Replay, in_parts, require_finite
+from kinescribe.pipelines.stages import in_parts
+from kinescribe.pipelines.watch import Watched
 
 LATENT_CHANNELS = 4
 
@@ -43,7 +45,7 @@ class Walk:
     """How a path is walked: the sampler and its fresh noise, how both branches of guidance are joined.
 
     ``windows`` are the frames that the UNet sees at a time. ``trained_levels`` is the schedule whose whole steps
-    the network is told of, where it is not asked between them.
+    the network is told of, where it is not asked between them. ``speed`` is what a preset does.
     """
 
     path: Trajectory
@@ -54,6 +56,7 @@ class Walk:
     eta: float | None = None
     windows: tuple["Window", ...] = ()
     trained_levels: Schedule | None = None
+    speed: Speed = EXACT
     stage: str = "denoising"
 
 
@@ -74,25 +77,32 @@ def denoise(
     Raises ``NumbersError`` with step and module where numbers are not finite, ``MemoryLimitError`` where memory
     does not suffice for both branches of guidance one after the other.
     """
-    unet = Replay(components.unet)
+    total = len(walk.path)
+    asked = Asked(components, walk.speed, conditions, total)
+    unet = Watched(components.unet, asked, total)
 
     def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
         times = torch.full((len(x),), t, device=x.device)
         return unet(x.to(components.dtype), times, conditions[branch])
 
     estimate = denoiser(
-        in_parts(predict), components.schedule.prediction, guidance=walk.guidance, rescale=walk.rescale
+        in_parts(predict, components.placement),
+        components.schedule.prediction,
+        guidance=walk.guidance,
+        rescale=walk.rescale,
+        guided=walk.speed.guided,
     )
     if walk.trained_levels is not None:
         estimate = at_trained_levels(estimate, walk.trained_levels)
     if len(walk.windows) > 1:
-        estimate = windowed(estimate, walk.windows)
+        estimate = windowed(estimate, walk.windows, asked.at_window)
     steps = sample(walk.sampler, estimate, x, walk.path, noise=walk.noise, eta=walk.eta)
-    total = len(walk.path)
     with stage("denoising"):
         for index, (t, (latents, clean)) in enumerate(zip(walk.path.times, steps, strict=True), 1):
-            require_finite(latents, step=index, total=total, unet=components.unet, again=unet)
+            unet.after(index, latents)
+            asked.after_step()
             yield Step(index=index, total=total, t=t, latents=latents, clean=clean, stage=walk.stage)
+        unet.settle()
 
 
 def outcome(events: Iterator[Step | Video]) -> Video:
@@ -133,15 +143,19 @@ def windows_of(frames: int, length: int, overlap: int) -> tuple[Window, ...]:
     )
 
 
-def windowed(denoise: Denoise, windows: tuple[Window, ...]) -> Denoise:
+def windowed(
+    denoise: Denoise, windows: tuple[Window, ...], enter: Callable[[int], None] = lambda _: None
+) -> Denoise:
     """``denoise`` over a clip of any length, asked window by window; estimates are joined by their weights.
 
-    So all windows agree at every step, and no frame's noise depends on where a window begins.
+    So all windows agree at every step, and no frame's noise depends on where a window begins. ``enter`` hears the
+    number of each window, from 0, before it is asked about.
     """
 
     def estimate(x: Tensor, level: Level, t: float) -> Tensor:
         joined = torch.zeros_like(x)
-        for window in windows:
+        for index, window in enumerate(windows):
+            enter(index)
             part = slice(window.start, window.end)
             weights = torch.tensor(window.weights, dtype=x.dtype, device=x.device)[:, None, None]
             joined[:, :, part] += weights * denoise(x[:, :, part], level, t)

@@ -5,6 +5,7 @@ import warnings
 import torch
 
 from kinescribe.errors import KinescribeWarning, OptionError
+from kinescribe.pipelines.container import cores
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -52,6 +53,16 @@ def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
         )
         return other
     return DTYPES[name]
+
+
+def spare_threads() -> None:
+    """Let torch compute with no more threads than this process may run at once: others would only wait for a turn.
+
+    Fewer, as by ``OMP_NUM_THREADS``, stay as they are.
+    """
+    allowed = cores()
+    if torch.get_num_threads() > allowed:
+        torch.set_num_threads(allowed)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -20,6 +20,7 @@ from kinescribe.media.recipe import SourceInput
 from kinescribe.media.video import Video
 from kinescribe.models.conditions import Conditioning
 from kinescribe.options import ImageToVideo, image_to_video
+from kinescribe.perf.presets import SPEEDS
 from kinescribe.pipelines.checks import (
     recipe_of,
     refuse_options_beside,
@@ -30,11 +31,11 @@ from kinescribe.pipelines.checks import (
 from kinescribe.pipelines.denoise import LATENT_CHANNELS, Conditions, Step, Walk, branches, denoise, outcome
 from kinescribe.pipelines.draws import GivenNoise, as_given
 from kinescribe.pipelines.encode import embed_picture, encode_picture, shaped
-from kinescribe.pipelines.estimate import slow_processor_note
 from kinescribe.pipelines.life import warn_of_stillness
-from kinescribe.pipelines.memory import stage
+from kinescribe.pipelines.loras import Loras
+from kinescribe.pipelines.planning import prepare, work_of
 from kinescribe.pipelines.settings import PictureSettings, resolve_picture
-from kinescribe.pipelines.stages import decode, encode_text, say, warn_of_flatness
+from kinescribe.pipelines.stages import at_work, decode, encode_text, warn_of_flatness
 
 Image = UInt8[np.ndarray, "h w 3"]
 
@@ -50,6 +51,8 @@ class ImageToVideoPipeline:
         self.components = components
         self.spec = components.spec
         self.strict = strict
+        loras = Loras(components)
+        self.load_lora, self.lora_scales, self.unload_lora = loras.load, loras.set_scales, loras.unload
 
     def __call__(self, image: Any, prompt: str | ImageToVideo = "", **options: Any) -> Video:
         """Make a clip of ``image`` (a path, a PIL image or an array, see ``media.images``).
@@ -84,9 +87,7 @@ class ImageToVideoPipeline:
         picture = read_image(image)
         say_if_unguided(making, self.spec, asked_negative=bool(request.negative_prompt))
         say_if_long(making.frames, self.spec)
-        slow = slow_processor_note(self.components, making)
-        if slow:
-            say(slow)
+        prepare(self.components, [work_of(job, self.spec)])
         return self._run(job, picture, path, given, SourceInput.of(_file_name(image), picture[None]))
 
     @property
@@ -111,7 +112,7 @@ class ImageToVideoPipeline:
             draws = Noise(
                 [making.seed], self._latent_shape(job), offset=self._input.offset_noise, device=device
             )
-            with stage("reading the picture"):
+            with at_work(self.components, "reading the picture"):
                 conditions = self._conditions(job, picture, draws, given)
             x = draws.initial() if given.initial is None else given.initial.to(device, torch.float32)
             walk = Walk(
@@ -121,12 +122,13 @@ class ImageToVideoPipeline:
                 guidance=making.guidance,
                 rescale=making.guidance_rescale,
                 eta=making.eta,
+                speed=SPEEDS[making.preset],
             )
             latents = x
             for step in denoise(self.components, path.start * x, conditions, walk):
                 latents = step.latents
                 yield step
-            with stage("decoding"):
+            with at_work(self.components, "decoding"):
                 frames = decode(self.components, latents)[0]
         warn_of_flatness(frames)
         seen = shaped(picture, making.width, making.height, job.fit)

@@ -10,10 +10,16 @@ from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.components import Components
 from kinescribe.errors import OptionError
+from kinescribe.perf.budget import Memory, parse_memory
+from kinescribe.perf.calibration import WORKSPACE
+from kinescribe.perf.fit import within
+from kinescribe.perf.outline import outline_of
+from kinescribe.perf.plan import Device
 from kinescribe.pipelines.checks import require_kind
-from kinescribe.pipelines.device import pick_device, pick_dtype
+from kinescribe.pipelines.device import pick_device, pick_dtype, spare_threads
 from kinescribe.pipelines.image_to_video import ImageToVideoPipeline
-from kinescribe.pipelines.memory import stage
+from kinescribe.pipelines.memory import free_on, stage
+from kinescribe.pipelines.planning import UNKNOWN
 from kinescribe.pipelines.text_to_video import TextToVideoPipeline
 from kinescribe.pipelines.video_to_video import VideoToVideoPipeline
 
@@ -35,6 +41,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     variant: str | None = None,
+    memory: str | int = "auto",
 ) -> TextToVideoPipeline: ...
 @overload
 def load(
@@ -44,6 +51,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     variant: str | None = None,
+    memory: str | int = "auto",
 ) -> ImageToVideoPipeline: ...
 @overload
 def load(
@@ -53,6 +61,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     variant: str | None = None,
+    memory: str | int = "auto",
 ) -> VideoToVideoPipeline: ...
 @overload
 def load(
@@ -62,6 +71,7 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     variant: str | None = None,
+    memory: str | int = "auto",
 ) -> Pipeline: ...
 def load(
     model: str | Path = DEFAULT_MODEL,
@@ -70,25 +80,32 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     variant: str | None = None,
+    memory: str | int = "auto",
 ) -> Pipeline:
     """Load a model by catalog name, or from a folder in any published layout; never touches the network.
 
     ``task`` is text-to-video, image-to-video or video-to-video, None what the model is for; text-to-video models
     can do video-to-video too. ``device`` is auto, cuda, cuda:1, mps or cpu; ``dtype`` auto, float16, bfloat16 or
-    float32; ``variant`` names a set of files beside the plain one (fp16). Raises ``WeightsError`` for anything
+    float32; ``variant`` names a set of files beside the plain one (fp16). ``memory`` is auto (what is free decides),
+    roomy, low, or a size such as 8GB (a number is bytes), see docs/memory.md. Raises ``WeightsError`` for anything
     wrong with the files, ``OptionError`` for a task that the model is not for, or a device or dtype that is not
     there, ``MemoryLimitError`` if it does not fit.
     """
     kind = None if task is None else _known_task(task)
+    budget = parse_memory(memory)
     where = pick_device(device)
     number_format = pick_dtype(dtype, where)
+    spare_threads()
     if kind is not None:  # before gigabytes are read
         known = CATALOG.get(str(model))
         require_kind(known or describe(locate(model), variant=variant, spec=None).spec, kind)
     with stage("loading"):
-        components = load_components(model, device=where, dtype=number_format, variant=variant)
+        home = _home(model, where, number_format, budget, variant)
+        components = load_components(model, device=home, dtype=number_format, variant=variant)
+        components.memory, components.works_on = budget, where if home != where else None
         if dtype in ("auto", "float16") and where.type == "cpu":
             _widen(components)
+        components.unet.lay_together()
     return PIPELINES[kind or components.spec.kind](components)
 
 
@@ -97,6 +114,18 @@ def _known_task(task: str) -> Kind:
         if kind == task:
             return kind
     raise OptionError(f"task={task!r}: use one of {', '.join(PIPELINES)}")
+
+
+def _home(
+    model: str | Path, device: torch.device, dtype: torch.dtype, memory: Memory, variant: str | None
+) -> torch.device:
+    """Where weights are read to: the device, unless it is a GPU without room for all; a plan brings them there."""
+    if device.type != "cuda" or memory == "roomy":
+        return device
+    outline = outline_of(describe(locate(model), variant=variant, spec=None), dtype, dtype)
+    free = within(Device(kind=device.type, free=free_on(device) or UNKNOWN), memory).free
+    weights = sum(map(outline.bytes, outline.parts)) + WORKSPACE[device.type]
+    return device if memory != "low" and weights <= free else torch.device("cpu")
 
 
 def _widen(components: Components) -> None:

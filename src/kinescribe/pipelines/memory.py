@@ -8,16 +8,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinescribe.errors import MemoryLimitError
+from kinescribe.pipelines.container import memory_left
+
+if TYPE_CHECKING:
+    import torch
 
 REMEDIES = {
     "loading": "use --dtype bfloat16 or float16, close other programs, or take a smaller model",
     "reading the prompt": "close other programs, use --dtype bfloat16 or float16, or another --device",
     "reading the picture": "close other programs, use --dtype bfloat16 or float16, or another --device",
-    "encoding": "use a smaller --size, another --device, or --dtype bfloat16 or float16",
-    "denoising": "use a smaller --size, fewer --frames, or --dtype bfloat16 or float16",
-    "decoding": "use a smaller --size, another --device, or --dtype bfloat16 or float16",
+    "encoding": "use --memory low, a smaller --size, or --dtype bfloat16 or float16",
+    "denoising": "use --memory low, a smaller --size or fewer --frames, or --dtype bfloat16 or float16",
+    "decoding": "use --memory low, a smaller --size, or --dtype bfloat16 or float16",
 }
 """By stage, the three things to do in the order in which they help."""
 
@@ -71,9 +76,28 @@ def peak_bytes() -> int:
 
 
 def free_bytes() -> int | None:
-    """Free main memory, or None where the system does not tell."""
+    """Free main memory, of the machine and of the container, or None where the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
-        return None
+        return memory_left()
+    granted = memory_left()
+    return machine if granted is None else min(machine, granted)
+
+
+def free_on(device: "torch.device") -> int | None:
+    """Free bytes of a device for this process, or None where the system does not tell; what it caches is free.
+
+    Of a GPU no more than the share that ``torch.cuda.set_per_process_memory_fraction`` grants.
+    """
+    import torch
+
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        granted = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return max(min(free + kept, granted) - taken, 0)
+    if device.type == "mps":
+        return max(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory(), 0)
+    return free_bytes()

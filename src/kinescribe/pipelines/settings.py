@@ -7,7 +7,15 @@ from typing import TypeVar
 from kinescribe.catalog import ModelSpec
 from kinescribe.errors import OptionError
 from kinescribe.media.fit import Fit
-from kinescribe.options import LARGEST_SIDE, ImageToVideo, Request, TextToVideo, VideoToVideo, require_overlap
+from kinescribe.options import (
+    LARGEST_SIDE,
+    ImageToVideo,
+    Preset,
+    Request,
+    TextToVideo,
+    VideoToVideo,
+    require_overlap,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +45,7 @@ class Settings:
     eta: float | None
     sampler: str
     spacing: str | None
+    preset: Preset | None
     seed: int
 
     def fields(self) -> dict[str, object]:
@@ -151,6 +160,7 @@ def _making(
         eta=request.eta,
         sampler=_either(request.sampler, defaults.sampler),
         spacing=request.spacing,
+        preset=None if request.preset == "exact" else request.preset,
         seed=secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed,
     )
 

@@ -4,19 +4,21 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from kinescribe.components import Components
+from kinescribe.components import Components, Placement
 from kinescribe.diffusion.denoiser import Branch, Predict
 from kinescribe.errors import KinescribeWarning, NumbersError, PromptWarning
 from kinescribe.models.tokenizer import Tokenizer, Tokens
 from kinescribe.models.vae import AutoencoderKL
-from kinescribe.pipelines.memory import is_out_of_memory, release
+from kinescribe.ops.slices import at_most, pixels_at_once
+from kinescribe.pipelines.memory import is_out_of_memory, release, stage
 
 FLAT_SPREAD = 2.0
 """Standard deviation of pixel levels, of 255, under which a clip counts as one flat colour."""
@@ -24,8 +26,21 @@ FLAT_SPREAD = 2.0
 LATIN_END = 0x250
 """The first code point after the Latin letters of European languages."""
 
-TOGETHER_PIXELS = 2**20
-"""Frames go through the autoencoder together up to so many pixels: enough to fill a device, little memory."""
+
+@contextmanager
+def at_work(components: Components, name: str) -> Iterator[None]:
+    """A stage of that name (see ``memory.stage``), its networks in place and its portions as the plan has them.
+
+    Not to be held across a ``yield``.
+    """
+    placement = components.placement
+    with stage(name):
+        if placement is None:
+            yield
+            return
+        placement.enter(name)
+        with at_most(pixels=placement.pixels):
+            yield
 
 
 def encode_text(
@@ -81,26 +96,49 @@ def foreign_script(text: str) -> str:
     return "Chinese" if commonest == "CJK" else commonest.capitalize()
 
 
-def in_parts(predict: Predict) -> Predict:
-    """``predict``, that asks the two branches of guidance one after the other from when memory runs out on."""
-    apart: list[bool] = []
+def in_parts(predict: Predict, placement: Placement | None = None) -> Predict:
+    """``predict`` in the portions of a plan: both branches of guidance at once or one after the other, and slices.
+
+    Where memory runs out all the same, one rung down from then on, once; without a plan the branches go apart.
+    """
+    merged = [placement is None or placement.merged]
+
+    def ask(x: Tensor, t: float, branch: Branch) -> Tensor:
+        if branch == "both" and not merged[0]:
+            return torch.cat([ask(x, t, "negative"), ask(x, t, "positive")])
+        if placement is None:
+            return predict(x, t, branch)
+        placement.enter("denoising")
+        with at_most(placement.rows):
+            return predict(x, t, branch)
 
     def answer(x: Tensor, t: float, branch: Branch) -> Tensor:
-        if branch != "both":
-            return predict(x, t, branch)
-        if not apart:
-            try:
-                return predict(x, t, branch)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            release()  # here, where the error no longer holds what was computed
-            apart.append(True)
-            say("memory ran out: the two passes of guidance now run one after the other, which is slower")
-        negative, positive = x.chunk(2)
-        return torch.cat([predict(negative, t, "negative"), predict(positive, t, "positive")])
+        try:
+            return ask(x, t, branch)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            why = error.with_traceback(None)
+        release()  # here, where the error no longer holds what was computed
+        lower = _lower(placement, merged, branch)
+        if lower is None:
+            raise why
+        say(f"memory ran out while denoising: from here on {lower}, which is slower")
+        return ask(x, t, branch)
 
     return answer
+
+
+def _lower(placement: Placement | None, merged: list[bool], branch: Branch) -> str | None:
+    """How to go on after memory ran out, in words; None where there is no way."""
+    if placement is not None:
+        lower = placement.one_rung_down()
+        merged[0] = placement.merged
+        return lower
+    if branch != "both" or not merged[0]:
+        return None
+    merged[0] = False
+    return "the two passes of guidance run one after the other"
 
 
 def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[UInt8[np.ndarray, "f h w 3"]]:
@@ -129,7 +167,7 @@ def few_at_a_time(
     work: Callable[[slice], Tensor], count: int, pixels: int, doing: str
 ) -> Iterator[Float[Tensor, "n ..."]]:
     """``work`` on ``count`` frames of ``pixels`` each, in slices of a few; one by one once memory ran out."""
-    done, together = 0, max(1, TOGETHER_PIXELS // pixels)
+    done, together = 0, max(1, pixels_at_once() // pixels)
     while done < count:
         part = slice(done, min(done + together, count))
         try:
@@ -174,57 +212,6 @@ def to_uint8(images: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
     """[-1, 1] to [0, 255], clamped and cut off (not rounded), as the original does."""
     levels = ((images.float() * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
     return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
-
-
-def require_finite(latents: Tensor, *, step: int, total: int, unet: nn.Module, again: "Replay") -> None:
-    """Raise ``NumbersError`` naming step, dtype and module if ``latents`` hold anything that is not a number."""
-    if bool(torch.isfinite(latents.sum())) or bool(torch.isfinite(latents).all()):
-        return
-    dtype = str(next(unet.parameters()).dtype).removeprefix("torch.")
-    module = first_bad_module(unet, again)
-    advice = (
-        "use --dtype float32 or bfloat16"
-        if dtype == "float16"
-        else "check the weights (kinescribe models check)"
-    )
-    raise NumbersError(
-        f"numbers that are not finite at step {step} of {total} (UNet in {dtype}, first in {module}): {advice}"
-    )
-
-
-class Replay:
-    """The last call of a network, kept so that a failure can be traced to a module."""
-
-    def __init__(self, call: nn.Module) -> None:
-        self.call = call
-        self.args: tuple[object, ...] = ()
-
-    def __call__(self, *args: object) -> Tensor:
-        """Call through, and remember the arguments."""
-        self.args = args
-        return self.call(*args)
-
-
-def first_bad_module(unet: nn.Module, replay: Replay) -> str:
-    """Name of the innermost module whose output is the first to be not finite; runs the network once more."""
-    found: list[str] = []
-
-    def watch(name: str) -> object:
-        def hook(_module: nn.Module, _args: object, output: object) -> None:
-            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
-
-        return hook
-
-    leaves = [(name, module) for name, module in unet.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    try:
-        if replay.args:
-            replay(*replay.args)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else "the sampler"
 
 
 def warn_of_flatness(frames: UInt8[np.ndarray, "f h w 3"]) -> None:

@@ -15,6 +15,7 @@ from kinescribe.errors import OptionError
 from kinescribe.media.video import Video
 from kinescribe.models.conditions import Conditioning
 from kinescribe.options import TextToVideo, text_to_video
+from kinescribe.perf.presets import SPEEDS
 from kinescribe.pipelines.checks import (
     recipe_of,
     refuse_options_beside,
@@ -24,13 +25,13 @@ from kinescribe.pipelines.checks import (
 )
 from kinescribe.pipelines.denoise import LATENT_CHANNELS, Conditions, Step, Walk, branches, denoise
 from kinescribe.pipelines.draws import require_noise
-from kinescribe.pipelines.estimate import slow_processor_note
-from kinescribe.pipelines.memory import stage
+from kinescribe.pipelines.loras import Loras
+from kinescribe.pipelines.planning import prepare, work_of
 from kinescribe.pipelines.settings import Settings, resolve
-from kinescribe.pipelines.stages import decode, encode_text, say, warn_of_flatness
+from kinescribe.pipelines.stages import at_work, decode, encode_text, warn_of_flatness
 
 BATCH = 4
-"""Clips made together at most; a longer list is split, which changes no frame."""
+"""Clips made together at most; a longer list is split, as is one that memory is short for, which changes no frame."""
 
 
 class TextToVideoPipeline:
@@ -40,6 +41,8 @@ class TextToVideoPipeline:
         require_kind(components.spec, "text-to-video")
         self.components = components
         self.spec = components.spec
+        loras = Loras(components)
+        self.load_lora, self.lora_scales, self.unload_lora = loras.load, loras.set_scales, loras.unload
 
     @overload
     def __call__(self, prompt: str | TextToVideo, **options: Any) -> Video: ...
@@ -73,10 +76,14 @@ class TextToVideoPipeline:
             if noise is not None:
                 require_noise(noise, (len(jobs), *self._latent_shape(jobs[0])))
             say_if_long(jobs[0].frames, self.spec)
-            slow = slow_processor_note(self.components, jobs[0], len(jobs))
-            if slow:
-                say(slow)
-        return self._run(jobs, noise, alone=alone)
+            return self._run(jobs, noise, alone=alone, together=self._prepare(jobs))
+        return iter(())
+
+    def _prepare(self, jobs: list[Settings]) -> int:
+        """Plan the memory of the jobs; how many are made together: fewer, down to one, rather than a lower rung."""
+        most = min(len(jobs), BATCH)
+        counts = [count for count in (most, most // 2, 1) if count]
+        return prepare(self.components, [work_of(jobs[0], self.spec, clips=count) for count in counts]).clips
 
     def _settings(self, prompt: str | TextToVideo, options: dict[str, Any]) -> Settings:
         if isinstance(prompt, TextToVideo):
@@ -93,20 +100,20 @@ class TextToVideoPipeline:
         return LATENT_CHANNELS, job.frames, job.height // factor, job.width // factor
 
     def _run(
-        self, jobs: list[Settings], noise: Tensor | None, *, alone: bool
+        self, jobs: list[Settings], noise: Tensor | None, *, alone: bool, together: int
     ) -> Iterator[Step | Video | list[Video]]:
         videos: list[Video] = []
         with torch.inference_mode():
-            for start in range(0, len(jobs), BATCH):
-                batch = jobs[start : start + BATCH]
-                given = None if noise is None else noise[start : start + BATCH]
+            for start in range(0, len(jobs), together):
+                batch = jobs[start : start + together]
+                given = None if noise is None else noise[start : start + together]
                 latents: Tensor | None = None
                 for step in self._denoise(batch, given):
                     latents = step.latents
                     yield replace(
                         step,
-                        index=start // BATCH * step.total + step.index,
-                        total=step.total * -(-len(jobs) // BATCH),
+                        index=start // together * step.total + step.index,
+                        total=step.total * -(-len(jobs) // together),
                     )
                 if latents is not None:
                     videos += self._finish(batch, latents)
@@ -121,7 +128,7 @@ class TextToVideoPipeline:
         x = draws.initial()
         if given is not None:
             x = given.to(x)
-        with stage("reading the prompt"):
+        with at_work(self.components, "reading the prompt"):
             conditions = self._conditions(jobs)
         walk = Walk(
             path=path,
@@ -130,6 +137,7 @@ class TextToVideoPipeline:
             guidance=job.guidance,
             rescale=job.guidance_rescale,
             eta=job.eta,
+            speed=SPEEDS[job.preset],
         )
         yield from denoise(self.components, path.start * x, conditions, walk)
 
@@ -144,7 +152,7 @@ class TextToVideoPipeline:
         return Conditioning(tokens=encode_text(self.components, prompts).to(self.components.dtype))
 
     def _finish(self, jobs: list[Settings], latents: Tensor) -> list[Video]:
-        with stage("decoding"):
+        with at_work(self.components, "decoding"):
             clips = decode(self.components, latents)
         for frames in clips:
             warn_of_flatness(frames)

@@ -7,7 +7,7 @@ Memory of the second stage for 32 frames of 1280 x 720 in half precision, counte
 activation of its finest level, 32 x 90 x 160 x 320 numbers, 0.275 GiB. The UNet's most is in the decoder's last
 level: skips that wait 2 u, what the level was given 2 u, that joined with a skip 3 u, the stream, its normalised
 copy and the result 3 u, and the slices that ``ops.slices`` works on, 0.65 GiB: 3.8 GiB for one branch of guidance
-and 6.8 for both (17.8 without slices). With the weights of the UNet (2.63), of the text tower (0.63) and of the
+and 6.5 for both (15.1 without slices). With the weights of the UNet (2.63), of the text tower (0.63) and of the
 autoencoder (0.16) and 0.5 for the device itself that is 11 GiB, or 8 with the branches one after the other. The
 autoencoder, one frame at a time, needs 1.3 GiB. Pixels wait as 8 bits in main memory. More frames need no more, but
 for their latents: the UNet sees one window at a time.
@@ -33,6 +33,7 @@ from kinescribe.media.recipe import SourceInput
 from kinescribe.media.video import Video
 from kinescribe.models.conditions import Conditioning
 from kinescribe.options import VideoToVideo, video_to_video
+from kinescribe.perf.presets import SPEEDS
 from kinescribe.pipelines.checks import (
     recipe_before,
     recipe_of,
@@ -53,10 +54,10 @@ from kinescribe.pipelines.denoise import (
 )
 from kinescribe.pipelines.draws import FrameDraws, GivenNoise, as_given
 from kinescribe.pipelines.encode import encode, frame_pixels, middle_of, mirrored
-from kinescribe.pipelines.estimate import slow_processor_note
-from kinescribe.pipelines.memory import stage
+from kinescribe.pipelines.loras import Loras
+from kinescribe.pipelines.planning import computed_size, prepare, work_of
 from kinescribe.pipelines.settings import ClipSettings, resolve_clip
-from kinescribe.pipelines.stages import decode, encode_text, say, warn_of_flatness
+from kinescribe.pipelines.stages import at_work, decode, encode_text, warn_of_flatness
 
 
 class VideoToVideoPipeline:
@@ -70,6 +71,8 @@ class VideoToVideoPipeline:
         self.components = components
         self.spec = components.spec
         self.strict = strict
+        loras = Loras(components)
+        self.load_lora, self.lora_scales, self.unload_lora = loras.load, loras.set_scales, loras.unload
 
     def __call__(self, video: Any, prompt: str | VideoToVideo = "", **options: Any) -> Video:
         """Make ``video`` (a path, a ``Video``, an array or a sequence of frames) anew, every frame of it.
@@ -104,9 +107,7 @@ class VideoToVideoPipeline:
         path = self._path(job)
         say_if_unguided(job.making, self.spec, asked_negative=bool(request.negative_prompt))
         say_if_long(min(job.window, job.making.frames), self.spec)
-        slow = slow_processor_note(self.components, replace(job.making, steps=len(path)))
-        if slow:
-            say(slow)
+        prepare(self.components, [work_of(job, self.spec)])
         return self._run(job, clip, path, given, SourceInput.of(clip.name, clip.frames, float(clip.fps)))
 
     def _path(self, job: ClipSettings) -> Trajectory:
@@ -120,14 +121,8 @@ class VideoToVideoPipeline:
             making.sampler, schedule, making.steps, strength=job.strength, consistent_start=consistent
         )
 
-    def _computed_size(self, job: ClipSettings) -> tuple[int, int]:
-        """The least legal width and height of the model that hold the clip."""
-        grid, more = self.spec.grid, self.spec.row_remainder
-        width = -(-job.making.width // grid) * grid
-        return width, max(-(-(job.making.height - more) // grid), 0) * grid + more
-
     def _latent_shape(self, job: ClipSettings) -> tuple[int, int, int, int]:
-        factor, (width, height) = self.components.vae.config.factor, self._computed_size(job)
+        factor, (width, height) = self.components.vae.config.factor, computed_size(job.making, self.spec)
         return LATENT_CHANNELS, job.making.frames, height // factor, width // factor
 
     def _run(
@@ -135,15 +130,15 @@ class VideoToVideoPipeline:
     ) -> Iterator[Step | Video]:
         making = job.making
         with torch.inference_mode():
-            with stage("reading the prompt"):
+            with at_work(self.components, "reading the prompt"):
                 conditions = self._conditions(job)
             draws = FrameDraws(making.seed, self._latent_shape(job), given, device=self.components.device)
-            with stage("encoding"):
+            with at_work(self.components, "encoding"):
                 latents = self._encoded(job, clip, draws)
             for step in self._denoised(job, path, latents, conditions, draws):
                 latents = step.latents
                 yield step
-            with stage("decoding"):
+            with at_work(self.components, "decoding"):
                 frames = middle_of(decode(self.components, latents)[0], making.width, making.height)
         warn_of_flatness(frames)
         note = fit_note(clip.size, making.width, making.height, job.fit)
@@ -154,7 +149,7 @@ class VideoToVideoPipeline:
 
     def _encoded(self, job: ClipSettings, clip: Video, draws: FrameDraws) -> Tensor:
         """Latents of all frames at the computed size, ``1 c f h w``."""
-        making, size = job.making, self._computed_size(job)
+        making, size = job.making, computed_size(job.making, self.spec)
 
         def pixels(part: slice) -> Tensor:
             frames = frame_pixels(clip.frames[part], making.width, making.height, job.fit, strict=self.strict)
@@ -178,6 +173,7 @@ class VideoToVideoPipeline:
             guidance=making.guidance,
             rescale=making.guidance_rescale,
             eta=making.eta,
+            speed=SPEEDS[making.preset],
             windows=windows,
             stage=stage_name,
         )
@@ -203,7 +199,10 @@ class VideoToVideoPipeline:
         assert self.spec.refinement.inversion is not None
         config = replace(self.components.schedule, kind=self.spec.refinement.inversion)
         up = inversion(Schedule(config), job.making.steps, strength=job.strength)
-        negative = conditions.get("negative") or self._tokens(job.making.negative_prompt, "")
+        negative = conditions.get("negative")
+        if negative is None:
+            with at_work(self.components, "reading the prompt"):
+                negative = self._tokens(job.making.negative_prompt, "")
         walk = replace(
             walk,
             path=up,

@@ -15,6 +15,7 @@ from kinescribe.cli.app import run
 from kinescribe.errors import MemoryLimitError, NumbersError
 from kinescribe.media.recipe import Recipe
 from kinescribe.media.video import Video
+from kinescribe.models.adapters import Adapters
 from kinescribe.options import TextToVideo, text_to_video
 from kinescribe.pipelines.settings import resolve
 
@@ -30,7 +31,9 @@ class FakePipeline:
     lists: list[list[str]] = field(default_factory=list)
     room: int = 100
     spec = CATALOG["papercut"]
-    components = SimpleNamespace(model_hash="ab" * 8, device="cpu", dtype="torch.float32")
+    components = SimpleNamespace(
+        model_hash="ab" * 8, device="cpu", dtype="torch.float32", adapters=Adapters({})
+    )
 
     def stream(self, request: TextToVideo | list[str], **options: Any) -> Iterator[Any]:
         if isinstance(request, TextToVideo):

@@ -17,9 +17,12 @@ from PIL import Image
 from goldens import folder
 from kinescribe.catalog import CATALOG
 from kinescribe.media.read import read_recipe, read_video
+from kinescribe.media.video import Video
+from kinescribe.options import VideoToVideo
 from kinescribe.pipelines.video_to_video import VideoToVideoPipeline
 
 MODELS = folder("image_and_video_to_video")
+T2V = str(folder("text_to_video") / "diffusers")
 I2V, V2V, XL = (str(MODELS / name) for name in ("i2v", "v2v", "i2vgen-xl"))
 SMALL = ("--size", "64x64", "--steps", "2", "--frames", "3")
 Cli = Callable[..., Any]
@@ -262,6 +265,24 @@ def test_a_second_stage_that_fails_leaves_the_first_clip_under_a_name_of_its_own
     )
     assert made(tmp_path) == ["boat-unrefined.mp4"]
     assert read_recipe(tmp_path / "boat-unrefined.mp4")["kind"] == "image-to-video"
+
+
+def test_in_a_list_too_the_first_clip_of_a_second_stage_that_fails_is_kept(
+    real: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = VideoToVideoPipeline.stream
+
+    def stream(pipe: VideoToVideoPipeline, clip: Video, request: VideoToVideo) -> Any:
+        if "cat" in request.prompt:
+            raise MemoryError
+        return whole(pipe, clip, request)
+
+    monkeypatch.setattr(VideoToVideoPipeline, "stream", stream)
+    two = ("--refine-model", V2V, "--refine-steps", "1", "--refine-size", "48x32")
+    done = real("generate", "a boat", "a cat", "--model", T2V, "-o", "clips/", *two, *SMALL)
+    assert done.code == 1
+    assert made(tmp_path / "clips") == ["clip-1.mp4", "clip-2-unrefined.mp4"]
+    assert read_recipe(tmp_path / "clips" / "clip-2-unrefined.mp4")["kind"] == "text-to-video"
 
 
 @pytest.mark.usefixtures("picture")

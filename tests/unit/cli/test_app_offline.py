@@ -41,6 +41,8 @@ PLACES = {
 TWO = ("--size", "64x64", "--steps", "1", "--frames", "2", "--refine-model", "V2V", "--refine-steps", "1")
 LINES = [
     ["generate", "a red ball", "--steps", "1", "-o", "c.mp4"],
+    ["plan", "a red ball", "--json"],
+    ["bench", "--steps", "1", "--frames", "2", "--runs", "1"],
     ["generate", "a red ball", "a cat", "--steps", "1", "--frames", "2", "-o", "c.gif", "--sheet"],
     ["inspect", "c.mp4"],
     ["remake", "c.mp4", "--steps", "1", "-o", "d.mp4"],
@@ -76,6 +78,7 @@ def sockets(lines: list[list[str]], place: Path) -> tuple[dict[str, int], list[s
     return codes, seen
 
 
+@pytest.mark.slow
 def test_no_command_opens_a_socket(tmp_path: Path) -> None:
     codes, seen = sockets(LINES, tmp_path)
     assert seen == []

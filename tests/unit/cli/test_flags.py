@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kinescribe.cli.animate import animate
+from kinescribe.cli.app import run
 from kinescribe.cli.flags import Making, Refining, parse_size, two_stages, with_size
 from kinescribe.cli.generate import generate
 from kinescribe.cli.refine import refine
@@ -33,6 +34,16 @@ def test_every_field_of_a_request_is_a_flag_and_none_is_declared_twice(
     code = inspect.unwrap(command).__code__
     own = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     assert own & fields == set()
+
+
+@pytest.mark.parametrize(("command", "kinds"), COMMANDS)
+def test_help_tells_of_every_field(
+    command: Callable[..., Any], kinds: tuple[type[Request], ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run([command.__name__, "--help"])
+    told = capsys.readouterr().out
+    for name in {name for kind in kinds for name in kind.model_fields} - {"prompt"}:
+        assert f"--{name.replace('_', '-')} " in told, name
 
 
 def test_a_flag_of_the_second_stage_is_kept_apart_from_the_first() -> None:

@@ -1,10 +1,13 @@
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from kinescribe.components import Components
 from kinescribe.evaluate.generate import Making, generate
+from kinescribe.options import Preset
 from kinescribe.pipelines.text_to_video import TextToVideoPipeline
 
 PROMPTS = ["a red cat", "a blue star spinning in space", "a green boat at sea"]
@@ -40,3 +43,19 @@ def test_progress_is_told_after_each_batch(tiny_components: Components) -> None:
     told: list[int] = []
     generate(tiny_components, PROMPTS, Making.of(tiny_components.spec, batch=2), seed=1, tell=told.append)
     assert told == [2, 3]
+
+
+@pytest.mark.parametrize("preset", ["reuse", "fast8"])
+def test_a_preset_makes_other_clips_on_any_device_and_leaves_no_trace(
+    tiny_components: Components, preset: Preset
+) -> None:
+    components = copy.deepcopy(tiny_components)
+    for parameter in components.unet.parameters():  # a fresh model's branches answer nothing
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    making = dataclasses.replace(Making.of(components.spec, batch=1), steps=6)
+    other = dataclasses.replace(making, preset=preset)
+    exact, near, again = (
+        generate(components, PROMPTS[:1], each, seed=5, tell=silent) for each in (making, other, making)
+    )
+    assert near.shape == exact.shape and not np.array_equal(near, exact)
+    assert np.array_equal(again, exact)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kinescribe.errors import KinescribeWarning, OptionError
-from kinescribe.pipelines.device import available_devices, pick_device, pick_dtype
+from kinescribe.pipelines import device
+from kinescribe.pipelines.device import available_devices, pick_device, pick_dtype, spare_threads
 
 
 def test_auto_is_the_best_device_here() -> None:
@@ -35,3 +36,15 @@ def test_float16_on_a_processor_becomes_what_it_is_quick_in_and_that_is_said() -
         KinescribeWarning, match="float16 is very slow on a CPU: computing in (bfloat16|float32)"
     ):
         assert pick_dtype("float16", cpu) == pick_dtype("auto", cpu)
+
+
+@pytest.mark.parametrize(("now", "allowed", "then"), [(8, 2, 2), (2, 8, 2), (4, 4, 4)])
+def test_threads_are_no_more_than_the_processors_granted(
+    monkeypatch: pytest.MonkeyPatch, now: int, allowed: int, then: int
+) -> None:
+    threads = [now]
+    monkeypatch.setattr(device, "cores", lambda: allowed)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    spare_threads()
+    assert threads[-1] == then

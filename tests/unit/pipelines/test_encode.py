@@ -11,7 +11,7 @@ from conftest import tiny_components
 from kinescribe.components import Components
 from kinescribe.errors import KinescribeWarning, NumbersError
 from kinescribe.models.vae import AutoencoderKL, DiagonalGaussian
-from kinescribe.pipelines import stages
+from kinescribe.ops.slices import at_most
 from kinescribe.pipelines.encode import encode, frame_pixels, middle_of, mirrored, shaped
 
 
@@ -48,8 +48,8 @@ def test_a_few_frames_at_a_time_change_nothing(
         return encoded(images)
 
     monkeypatch.setattr(components.vae, "encode", counted)
-    monkeypatch.setattr(stages, "TOGETHER_PIXELS", together * 16 * 24)
-    assert torch.allclose(latents(components.vae, images, noise), whole, atol=1e-6)
+    with at_most(pixels=together * 16 * 24):
+        assert torch.allclose(latents(components.vae, images, noise), whole, atol=1e-6)
     assert max(sizes) == together
     assert sum(sizes) == 5
 

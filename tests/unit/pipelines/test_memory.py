@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from kinescribe.errors import MemoryLimitError
-from kinescribe.pipelines.memory import REMEDIES, free_bytes, is_out_of_memory, peak_bytes, stage
+from kinescribe.pipelines import memory
+from kinescribe.pipelines.memory import (
+    REMEDIES,
+    free_bytes,
+    free_on,
+    is_out_of_memory,
+    peak_bytes,
+    stage,
+)
 
 TORCHS_WORDS = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 16 bytes."
 
@@ -36,6 +44,13 @@ def test_peak_and_free_memory_are_plausible() -> None:
     assert peak_bytes() > 1e7
     free = free_bytes()
     assert free is None or free > 1e6
+
+
+def test_a_containers_limit_counts_where_it_is_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_left", lambda: 12345)
+    assert free_bytes() == free_on(torch.device("cpu")) == 12345
+    monkeypatch.setattr(memory, "memory_left", lambda: 0)
+    assert free_bytes() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux keeps to")

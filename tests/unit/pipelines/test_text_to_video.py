@@ -12,6 +12,7 @@ from goldens import folder
 from kinescribe import TextToVideo, TextToVideoPipeline, Video
 from kinescribe.components import Components
 from kinescribe.errors import KinescribeWarning, MemoryLimitError, NumbersError, OptionError, PromptWarning
+from kinescribe.models.conditions import Conditioning
 from kinescribe.options import SAMPLER_NAMES
 from kinescribe.pipelines.stages import foreign_script
 from kinescribe.pipelines.text_to_video import Step
@@ -85,7 +86,7 @@ def test_every_sampler_makes_a_clip_in_exactly_the_steps_asked(
 
 def test_guidance_up_to_one_skips_the_negative_pass(components: Components) -> None:
     rows: list[int] = []
-    components.unet.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+    components.unet.register_forward_pre_hook(lambda _module, args: rows.append(len(args[2].tokens)))
     pipe = TextToVideoPipeline(components)
     pipe("a boat", seed=1, guidance=1.0, steps=2)
     pipe("a boat", seed=1, guidance=2.0, steps=2)
@@ -236,14 +237,14 @@ def test_memory_that_runs_out_in_both_passes_makes_them_one_after_the_other(comp
     plain = TextToVideoPipeline(components)("a boat", seed=1)
     forward, sizes = components.unet.forward, []
 
-    def short(x: torch.Tensor, *rest: object) -> torch.Tensor:
-        sizes.append(len(x))
-        if len(x) > 1:
+    def short(x: torch.Tensor, t: torch.Tensor, told: Conditioning) -> torch.Tensor:
+        sizes.append(len(told.tokens))
+        if len(told.tokens) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(x, *rest)
+        return forward(x, t, told)
 
     components.unet.forward = short  # type: ignore[method-assign]
-    with pytest.warns(KinescribeWarning, match="two passes of guidance now run one after the other"):
+    with pytest.warns(KinescribeWarning, match="two passes of guidance run one after the other"):
         video = TextToVideoPipeline(components)("a boat", seed=1)
     assert sizes == [2, 1, 1, 1, 1, 1, 1]
     assert np.abs(video.frames.astype(int) - plain.frames).max() <= 1
@@ -293,6 +294,6 @@ def test_memory_that_does_not_suffice_names_the_stage_and_the_next_request_is_fi
 def test_a_large_model_on_a_processor_tells_time_and_memory_first(
     components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinescribe.pipelines.estimate.LARGE", 1)
-    with pytest.warns(KinescribeWarning, match=r"about \d+ minutes and \d+ GB"):
+    monkeypatch.setattr("kinescribe.pipelines.planning.LARGE", 1)
+    with pytest.warns(KinescribeWarning, match=r"about \d+ minutes and \d+ MB"):
         TextToVideoPipeline(components).stream("a boat", seed=1)

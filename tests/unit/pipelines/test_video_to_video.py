@@ -264,7 +264,7 @@ def test_the_way_up_takes_the_negative_prompt_alone(clip: np.ndarray) -> None:
     pipe = VideoToVideoPipeline(refining_components(inverted=True))
     seen: list[tuple[int, Tensor]] = []
     pipe.components.unet.register_forward_pre_hook(
-        lambda _, args: seen.append((len(args[0]), args[2].tokens))
+        lambda _, args: seen.append((len(args[2].tokens), args[2].tokens))
     )
     for guidance in (1.0, 9.0):
         seen.clear()

@@ -1,0 +1,1 @@
+"""Speed and memory of whole models: counted, planned and measured, never inside a model."""

@@ -1,0 +1,30 @@
+"""What counting cannot see of a device, in one place: allowances for libraries and shares of its speed."""
+
+MIB = 1 << 20
+
+CONTEXT = 512 * MIB
+"""What CUDA keeps for itself in a process (code of kernels, queues); no part of what torch can allot."""
+
+WORKSPACE = {"cuda": 192 * MIB, "mps": 192 * MIB, "cpu": 32 * MIB}
+"""Scratch memory of matrix and convolution libraries at its most. An allowance that is to be calibrated:
+
+- the product library keeps 32 MiB on the newer GPUs, and a convolution may ask for several times as much;
+- a fused operation of ``ops/`` needs less than the plain one that is counted on tensors without numbers, and may
+  write partial sums instead; where the two differ by more, the correction belongs here.
+"""
+
+LOST = 0.06
+"""Share of the activations that an allocator loses between pieces that are taken and given back in other sizes."""
+
+SHARE_OF_MATRIX_SPEED = {"cuda": 0.6, "mps": 0.4, "cpu": 0.4}
+"""What convolutions, attention and small products reach of the speed of one large matrix product."""
+
+LATENTS = 8
+"""Copies of the latents in float32 that a sampler keeps at its most."""
+
+# Bounds that spare the counting where there is far more memory than a request can need, in activations of the finest
+# level: frames x rows x columns x channels, of the UNet for each branch of guidance. Tests hold the counts to them.
+SMALL_THINGS = 64 * MIB
+UNET_UNITS = 40
+KEPT_UNITS = 8
+VAE_UNITS = 8

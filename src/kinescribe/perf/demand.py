@@ -1,0 +1,172 @@
+"""What each stage of a request needs beside the weights, counted on the model's own networks without their numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from kinescribe.checkpoints.source import PartName
+from kinescribe.models.conditions import Conditioning, spread
+from kinescribe.models.unet import UNet
+from kinescribe.ops.slices import at_most, sampled
+from kinescribe.perf import fp8
+from kinescribe.perf.count import NOTHING, Count, counted
+from kinescribe.perf.outline import Outline
+
+StageName = Literal["reading the prompt", "reading the picture", "encoding", "denoising", "decoding"]
+
+WORKING: dict[str, tuple[PartName, ...]] = {
+    "reading the prompt": ("text",),
+    "reading the picture": ("text", "vision", "vae"),
+    "encoding": ("vae",),
+    "denoising": ("unet",),
+    "decoding": ("vae",),
+}
+"""The networks that work in each stage, besides the conditions, which are small and always at hand."""
+
+LOCAL_TOKENS = 64
+WITHOUT_SLICES = 1 << 62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is asked of a model, as far as memory and time depend on it.
+
+    ``width`` and ``height`` are those that the model computes in, in pixels. The UNet sees ``window`` of the
+    ``frames`` of each of ``clips`` at a time, ``passes`` times in all, ``guided`` with both branches of guidance.
+    ``encoded`` frames are put in. What the encoder leaves is ``kept`` for so many windows, and the UNet has copies in
+    ``eight_bits`` (see ``perf.presets``).
+    """
+
+    frames: int
+    window: int
+    width: int
+    height: int
+    clips: int
+    guided: bool
+    passes: int
+    encoded: int
+    kept: int = 0
+    eight_bits: bool = False
+
+    def stages(self, model: Outline) -> tuple[StageName, ...]:
+        """The stages in their order."""
+        if model.vision is not None:
+            return "reading the picture", "denoising", "decoding"
+        if self.encoded:
+            return "reading the prompt", "encoding", "denoising", "decoding"
+        return "reading the prompt", "denoising", "decoding"
+
+    def latents(self, model: Outline) -> tuple[int, int, int, int, int]:
+        """The shape of the noisy clips in one pass."""
+        factor = model.vae.factor
+        return self.clips, model.vae.latent_channels, self.window, self.height // factor, self.width // factor
+
+
+def latent_bytes(model: Outline, work: Work) -> int:
+    """One clip's latents in float32, all of its frames."""
+    factor = model.vae.factor
+    return 4 * model.vae.latent_channels * work.frames * (work.height // factor) * (work.width // factor)
+
+
+@lru_cache(maxsize=256)
+def reading(model: Outline, work: Work) -> Count:
+    """Prompts, and a picture where the model takes one; twice with guidance."""
+    counts = []
+    if model.text is not None:
+        ids = torch.empty(work.clips, model.text.context_length, dtype=torch.long, device="meta")
+        text = _of(model, "text", (ids,))
+        counts += [text, text] if work.guided else [text]
+    if model.vision is not None:
+        side, dtype = model.vision.size, model.dtype_of("vision")
+        counts.append(_of(model, "vision", (torch.empty(1, 3, side, side, dtype=dtype, device="meta"),)))
+        counts.append(encoding(model, work, 1) if work.encoded else NOTHING)
+    return sum(counts, NOTHING)
+
+
+@lru_cache(maxsize=256)
+def denoising(model: Outline, work: Work, *, merged: bool, rows: int) -> Count:
+    """One pass of the UNet over a window; of guidance one branch after the other unless ``merged``."""
+    with at_most(rows), sampled():
+        return _pass(model, work, merged=merged)
+
+
+@lru_cache(maxsize=256)
+def denoising_in_whole(model: Outline, work: Work, *, merged: bool) -> Count:
+    """The same without slices, which shows all of its operations; for its ``flops`` and ``moved``."""
+    with at_most(WITHOUT_SLICES):
+        count = _pass(model, work, merged=merged)
+    return count.times(2 if work.guided and not merged else 1)
+
+
+@lru_cache(maxsize=256)
+def kept_bytes(model: Outline, work: Work) -> int:
+    """What the encoder leaves for the decoder, of all branches and windows that ``work`` keeps it for."""
+    if not work.kept:
+        return 0
+    unet, (x, times, told) = cast(UNet, model.network("unet")), _given(model, work, merged=False)
+    with torch.no_grad():
+        middle, skips = unet.encode(x.to(model.dtype), unet.tell(spread(times, len(told.tokens)), told), told)
+    branches = 2 if work.guided else 1
+    return work.kept * branches * sum(part.nbytes for part in (middle, *skips))
+
+
+@lru_cache(maxsize=256)
+def copy_bytes(model: Outline) -> int:
+    """What copies of the UNet's weights in 8 bits take."""
+    return fp8.copy_bytes(cast(UNet, model.network("unet")))
+
+
+def _pass(model: Outline, work: Work, *, merged: bool) -> Count:
+    unet, (x, times, told) = model.network("unet"), _given(model, work, merged=merged)
+    return counted(lambda: unet(x.to(model.dtype), times, told).float())
+
+
+def _given(model: Outline, work: Work, *, merged: bool) -> tuple[Tensor, Tensor, Conditioning]:
+    """What a pass of the UNet is given, without numbers."""
+    shape = work.latents(model)
+    both = work.clips * (2 if work.guided and merged else 1)
+
+    def empty(*sizes: int, dtype: torch.dtype = model.dtype) -> Tensor:
+        return torch.empty(sizes, dtype=dtype, device="meta")
+
+    channels = model.unet.in_channels - shape[1]
+    told = Conditioning(
+        tokens=empty(both, _tokens(model), model.unet.context_dim),
+        concat=empty(shape[0], channels, *shape[2:]) if channels else None,
+        embedding=None if model.conditions is None else empty(shape[0], 4 * model.unet.width),
+    )
+    return empty(*shape, dtype=torch.float32), empty(work.clips, dtype=torch.float32), told
+
+
+def _tokens(model: Outline) -> int:
+    words = 0 if model.text is None else model.text.context_length
+    if model.conditions is None:
+        return words
+    return words + model.conditions.image_tokens + (LOCAL_TOKENS if model.conditions.local_channels else 0)
+
+
+def decoding(model: Outline, work: Work, together: int) -> Count:
+    """``together`` frames from latents to pixels."""
+    _, channels, _, y, x = work.latents(model)
+    return _vae(model, "decode", (1, channels, y, x)).at_once(together)
+
+
+def encoding(model: Outline, work: Work, together: int) -> Count:
+    """``together`` frames from pixels to latents."""
+    return _vae(model, "encode", (1, model.vae.in_channels, work.height, work.width)).at_once(together)
+
+
+@lru_cache(maxsize=256)
+def _vae(model: Outline, call: str, shape: tuple[int, ...]) -> Count:
+    work: Callable[[Tensor], object] = getattr(model.network("vae"), call)
+    given = torch.empty(shape, dtype=model.dtype_of("vae"), device="meta")
+    return counted(lambda: work(given))
+
+
+def _of(model: Outline, part: PartName, given: tuple[Tensor, ...]) -> Count:
+    network = model.network(part)
+    return counted(lambda: network(*given))

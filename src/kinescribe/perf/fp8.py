@@ -1,0 +1,98 @@
+"""A UNet's wide linear layers in 8 bits: copies beside the weights, which stay as they are.
+
+What transformers are made of has copies; the layers at their doors, convolutions, and what reads time and text, which
+are a small part of the work or a large part of the error, have none.
+"""
+
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from kinescribe.errors import OptionError
+from kinescribe.models.transformer import FeedForward, SpatialTransformer, TransformerLayer
+from kinescribe.models.unet import UNet
+from kinescribe.ops.linear_fp8 import Copies, Copy, copied, copies_fit
+from kinescribe.ops.select import has_eight_bit_units
+
+Weights = tuple[Tensor, ...]
+State = tuple[tuple[int, torch.dtype, torch.device], ...]
+
+_HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
+
+
+def copies_of(unet: UNet) -> Copies:
+    """The copies of a UNet's weights as these are now, where they are now; kept until :func:`forget`.
+
+    Those whose weights have been written to since are renewed in the same memory.
+    """
+    groups = list(groups_of(unet))
+    states = {group[0]: tuple((w._version, w.dtype, w.device) for w in group) for group in groups}
+    copies, known = _HELD.get(unet, (Copies({}), {}))
+    if _places(states) != _places(known):
+        copies, known = Copies({group[0]: _made(group) for group in groups}), states
+    for group in groups:
+        if known[group[0]] != states[group[0]]:
+            _renew(copies.of[group[0]], group)
+    _HELD[unet] = copies, states
+    return copies
+
+
+def forget(unet: UNet) -> None:
+    """Give the memory of a UNet's copies back."""
+    _HELD.pop(unet, None)
+
+
+def groups_of(unet: UNet) -> Iterator[Weights]:
+    """The weights that have copies; several together where they read the same input."""
+    over_text = {module.layer for module in unet.modules() if isinstance(module, SpatialTransformer)}
+    for module in unet.modules():
+        if not isinstance(module, TransformerLayer):
+            continue
+        first, second, forward = module.attention1, module.attention2, module.feed_forward
+        groups: list[Weights] = [(first.q.weight, first.k.weight, first.v.weight), (first.out.weight,)]
+        groups.append(
+            (second.q.weight,) if module in over_text else (second.q.weight, second.k.weight, second.v.weight)
+        )
+        groups += [(second.out.weight,), *_of(forward)]
+        yield from (group for group in groups if all(map(copies_fit, group)))
+
+
+def copy_bytes(unet: UNet) -> int:
+    """What the copies of a UNet take, with numbers or without."""
+    return sum(weight.numel() + 8 * len(weight) for group in groups_of(unet) for weight in group)
+
+
+def require_eight_bits(device: torch.device, dtype: torch.dtype) -> None:
+    """Raise ``OptionError`` where the preset cannot be faster."""
+    if not has_eight_bit_units(device):
+        raise OptionError(
+            "preset=fast8 needs a GPU that multiplies 8-bit floating-point numbers (NVIDIA, compute capability 8.9 "
+            "or newer) and Triton: leave the preset out, or use preset=reuse"
+        )
+    if dtype not in (torch.float16, torch.bfloat16):
+        raise OptionError("preset=fast8 needs a model in half precision: use --dtype float16 or bfloat16")
+
+
+def _of(forward: FeedForward) -> tuple[Weights, Weights]:
+    return (forward.up.weight,), (forward.down.weight,)
+
+
+def _places(states: dict[Tensor, State]) -> dict[int, list[tuple[torch.dtype, torch.device]]]:
+    """Which weights there are, in which format and where: other copies are needed where that changes."""
+    return {id(weight): [place[1:] for place in state] for weight, state in states.items()}
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _made(group: Weights) -> Copy:
+    return copied(group)
+
+
+@torch.inference_mode()
+def _renew(copy: Copy, group: Weights) -> None:
+    """In place: what was recorded reads that memory."""
+    new = copied(group)
+    copy.numbers.copy_(new.numbers)
+    copy.scales.copy_(new.scales)

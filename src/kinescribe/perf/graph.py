@@ -1,0 +1,119 @@
+"""Passes of the UNet as CUDA graphs: recorded once for a shape, then replayed without the host.
+
+A pass of the 1.7 B model launches more than a thousand kernels, each of a few microseconds on a large GPU: launched
+one by one the GPU waits for the host. A recording reads and writes fixed memory, so inputs are copied there first.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kinescribe.components import Pass
+from kinescribe.models.conditions import Conditioning
+from kinescribe.models.unet import UNet
+from kinescribe.ops.linear_fp8 import copies_here
+
+MOST = 6
+"""Recordings that are kept: both branches of guidance and one alone, each in whole and the decoder by itself, and two
+of other requests."""
+MOST_ROWS = 1 << 18
+"""Latent pixels of a pass that is recorded: larger clips keep a GPU busy while the host launches, and want memory."""
+
+Key = tuple[object, ...]
+Run = Callable[[], None]
+Record = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Run, tuple[Tensor, ...]]]
+"""Records a pass; gives what replays it, and the memory in which its answers then lie."""
+
+
+@dataclass
+class _Recording:
+    given: tuple[Tensor, ...]
+    told: Conditioning
+    last: Conditioning
+    run: Run
+    answers: tuple[Tensor, ...]
+
+
+class Recorder:
+    """A UNet, called as itself: the first pass of a shape runs plainly, the second is recorded, all others replayed.
+
+    Plain everywhere but on a CUDA device, and where gradients are asked for. ``record`` is for tests.
+    """
+
+    def __init__(self, unet: UNet, record: Record | None = None) -> None:
+        self.unet = unet
+        self._record = record or record_cuda
+        self._everywhere = record is not None
+        self._seen: set[Key] = set()
+        self._recordings: OrderedDict[Key, _Recording] = OrderedDict()
+
+    def __call__(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """As ``unet(x, t, conditioning)``, with equal numbers; raises what that raises."""
+        return self.through(_pass, (x, t), conditioning)[0]
+
+    def through(self, work: Pass, given: tuple[Tensor, ...], told: Conditioning) -> tuple[Tensor, ...]:
+        """As ``work(unet, *given, told)``, a part of what the UNet does, in the same way."""
+        large = len(told.tokens) * max(part[0, 0].numel() for part in given if part.ndim > 1) > MOST_ROWS
+        if large or torch.is_grad_enabled() or not (self._everywhere or given[0].device.type == "cuda"):
+            return work(self.unet, *given, told)
+        key = (work, copies_here(), *self._key(given, told))
+        recording = self._recordings.get(key)
+        if recording is None:
+            if key not in self._seen:  # kernels are chosen and compiled now, which cannot be recorded
+                self._seen.add(key)
+                return work(self.unet, *given, told)
+            recording = self._recorded(work, given, told)
+            self._recordings[key] = recording
+            if len(self._recordings) > MOST:
+                self._recordings.popitem(last=False)
+        self._recordings.move_to_end(key)
+        return _replayed(recording, given, told)
+
+    def forget(self) -> None:
+        """Give the memory of all recordings back."""
+        self._recordings.clear()
+        self._seen.clear()
+
+    def _key(self, given: tuple[Tensor, ...], told: Conditioning) -> Key:
+        weight = (
+            self.unet.head.weight
+        )  # where the weights have moved, a recording reads what is no longer there
+        parts = (*given, *_parts(told))
+        shapes = tuple(None if part is None else (part.shape, part.dtype, part.device) for part in parts)
+        return (*shapes, weight.data_ptr(), weight.dtype)
+
+    def _recorded(self, work: Pass, given: tuple[Tensor, ...], told: Conditioning) -> _Recording:
+        own, own_told = tuple(part.clone() for part in given), told.map(torch.clone)
+        run, answers = self._record(lambda: work(self.unet, *own, own_told))
+        return _Recording(given=own, told=own_told, last=told, run=run, answers=answers)
+
+
+def record_cuda(work: Callable[[], tuple[Tensor, ...]]) -> tuple[Run, tuple[Tensor, ...]]:
+    """``work`` as a CUDA graph of the present device."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        answers = work()
+    return graph.replay, answers
+
+
+def _pass(unet: UNet, x: Tensor, t: Tensor, told: Conditioning) -> tuple[Tensor, ...]:
+    return (unet(x, t, told),)
+
+
+def _replayed(recording: _Recording, given: tuple[Tensor, ...], told: Conditioning) -> tuple[Tensor, ...]:
+    for own, part in zip(recording.given, given, strict=True):
+        own.copy_(part)
+    if told is not recording.last:  # all steps of a clip are told the same
+        for told_own, told_now in zip(_parts(recording.told), _parts(told), strict=True):
+            if told_own is not None and told_now is not None:
+                told_own.copy_(told_now)
+        recording.last = told
+    recording.run()
+    return tuple(answer.clone() for answer in recording.answers)
+
+
+def _parts(told: Conditioning) -> tuple[Tensor | None, ...]:
+    return told.tokens, told.concat, told.embedding, told.hidden

@@ -1,0 +1,186 @@
+"""Weights that wait in main memory: a network that comes to the device whole, and a UNet that comes block by block.
+
+Weights change seldom, so what is in main memory stays valid: leaving a device means to let go of the copy there, and
+only what was written to since, as by an adapter, is copied back.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from kinescribe.models.blocks import Downsample, ResidualBlock, Upsample
+from kinescribe.models.transformer import SpatialTransformer, TemporalTransformer
+from kinescribe.models.unet import UNet
+
+ALIGNED = 256
+UNITS: dict[type[nn.Module], tuple[str, ...]] = {
+    ResidualBlock: ("embed.",),
+    SpatialTransformer: ("layer.attention2.k.", "layer.attention2.v."),
+    TemporalTransformer: (),
+    Downsample: (),
+    Upsample: (),
+}
+"""What comes and goes, with those of its layers that the UNet asks before: they stay on the device."""
+
+
+class Pack:
+    """Parameters behind each other in one stretch of main memory, which is copied to a device in one go.
+
+    For a GPU it is pinned, if the system grants that. Parameters that share a storage share it in every copy too.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, pinned: bool) -> None:
+        starts: dict[int, int] = {}
+        storages: list[torch.UntypedStorage] = []
+        self._places: list[tuple[nn.Parameter, int, torch.dtype]] = []
+        self._versions: list[int] = []
+        size = 0
+        for parameter in parameters:
+            storage = parameter.untyped_storage()
+            if storage._cdata not in starts:
+                starts[storage._cdata] = size
+                storages.append(storage)
+                size += -(-storage.nbytes() // ALIGNED) * ALIGNED
+            start = starts[storage._cdata] // parameter.itemsize + int(parameter.storage_offset())
+            self._places.append((parameter, start, parameter.dtype))
+        with torch.inference_mode(False):
+            self.host = _main_memory(size, pinned=pinned)
+            for storage in storages:
+                there = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+                start = starts[storage._cdata]
+                self.host[start : start + storage.nbytes()].copy_(there)
+        self.place(self.host)
+
+    def place(self, whole: Tensor) -> None:
+        """Let the parameters lie in ``whole``: bytes, laid out as in ``host``."""
+        with torch.inference_mode(False):
+            for parameter, start, dtype in self._places:
+                numbers = whole[: len(self.host)].view(dtype)
+                parameter.data = numbers.as_strided(parameter.shape, parameter.stride(), start)
+        self._versions = [parameter._version for parameter, *_ in self._places]
+
+    def fits(self) -> bool:
+        """Whether the parameters still have the number formats in which they were packed."""
+        return all(parameter.dtype == dtype for parameter, _, dtype in self._places)
+
+    def bring(self, device: torch.device) -> None:
+        """Copy everything to a device; the parameters lie there then."""
+        with torch.inference_mode(False):
+            self.place(self.host.to(device, non_blocking=True, copy=True))
+
+    def leave(self) -> None:
+        """Let go of the copy on the device; the parameters lie in main memory then, with what was written to them."""
+        written = [
+            (parameter, parameter.data)
+            for (parameter, *_), version in zip(self._places, self._versions, strict=True)
+            if parameter._version != version
+        ]
+        self.place(self.host)
+        for parameter, numbers in written:
+            parameter.data.copy_(numbers)
+
+
+class Streamed:
+    """A UNet whose units are on the device only while they compute; the next one is copied meanwhile.
+
+    Between ``begin`` and ``end`` two buffers of the largest unit take turns, and all else of the UNet is on the
+    device, see ``resident_bytes``; before and after, everything waits in main memory.
+    """
+
+    def __init__(self, unet: UNet, device: torch.device) -> None:
+        self._device, self._on_gpu = device, device.type == "cuda"
+        units, rest = _divided(unet)
+        self._units = [unit for unit, _ in units]
+        self._packs = [Pack(parameters, pinned=self._on_gpu) for _, parameters in units]
+        self._rest = Pack(rest, pinned=self._on_gpu)
+        self._handles: list[RemovableHandle] = []
+        self._buffers: list[Tensor] = []
+        self._loaded = [-1, -1]
+
+    def fits(self) -> bool:
+        """Whether the parameters still have the number formats in which they were packed."""
+        return all(pack.fits() for pack in (*self._packs, self._rest))
+
+    def begin(self) -> None:
+        """From here on the UNet may be called."""
+        most = max(len(pack.host) for pack in self._packs)
+        with torch.inference_mode(False):
+            self._buffers = [torch.empty(most, dtype=torch.uint8, device=self._device) for _ in range(2)]
+        self._loaded = [-1, -1]
+        if self._on_gpu:
+            self._copying = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            self._done = [torch.cuda.Event() for _ in self._buffers]  # type: ignore[no-untyped-call]
+        self._rest.bring(self._device)
+        for number, unit in enumerate(self._units):
+            enter, leave = partial(self._enter, number), partial(self._leave, number)
+            self._handles.append(unit.register_forward_pre_hook(lambda *_, do=enter: do()))
+            self._handles.append(unit.register_forward_hook(lambda *_, do=leave: do(), always_call=True))
+
+    def end(self) -> None:
+        """Leave the device; the UNet is as it was."""
+        for handle in self._handles:
+            handle.remove()
+        if self._on_gpu:  # the buffers are still written
+            torch.cuda.current_stream(self._device).wait_stream(self._copying)
+        self._rest.leave()
+        self._handles, self._buffers = [], []
+
+    def _enter(self, number: int) -> None:
+        if number not in self._loaded:
+            self._load(number, 0)
+        slot = self._loaded.index(number)
+        if self._on_gpu:
+            torch.cuda.current_stream(self._device).wait_stream(self._copying)
+        self._packs[number].place(self._buffers[slot])
+        self._load((number + 1) % len(self._packs), 1 - slot)
+
+    def _leave(self, number: int) -> None:
+        if self._on_gpu and number in self._loaded:
+            self._done[self._loaded.index(number)].record()
+        self._packs[number].leave()
+
+    def _load(self, number: int, slot: int) -> None:
+        """Begin to copy a unit into a buffer, once the unit that was there has been computed."""
+        host = self._packs[number].host
+        self._loaded[slot] = number
+        with torch.inference_mode(False):
+            if not self._on_gpu:
+                self._buffers[slot][: len(host)].copy_(host)
+                return
+            self._copying.wait_event(self._done[slot])
+            with torch.cuda.stream(self._copying):
+                self._buffers[slot][: len(host)].copy_(host, non_blocking=True)
+
+
+def resident_bytes(unet: UNet) -> int:
+    """What of a UNet is on the device at most while it comes block by block."""
+    units, rest = _divided(unet)
+    return _bytes(rest) + 2 * max(_bytes(parameters) for _, parameters in units)
+
+
+def _divided(unet: UNet) -> tuple[list[tuple[nn.Module, list[nn.Parameter]]], list[nn.Parameter]]:
+    """The units in the order in which they run, each with what it needs while it runs, and all other parameters."""
+    units = []
+    for module in unet.modules():
+        if type(module) in UNITS:
+            before = UNITS[type(module)]
+            own = [p for name, p in module.named_parameters() if not name.startswith(before)]
+            units.append((module, own))
+    taken = {id(p) for _, own in units for p in own}
+    return units, [p for p in unet.parameters() if id(p) not in taken]
+
+
+def _bytes(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.nbytes for p in parameters)
+
+
+def _main_memory(size: int, *, pinned: bool) -> Tensor:
+    if pinned:
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError:  # the system grants no more pinned memory: slower, but as good
+            torch.cuda.empty_cache()
+    return torch.empty(size, dtype=torch.uint8)

@@ -1,0 +1,108 @@
+"""A model as far as memory and time depend on it: the sizes of its networks, known before any weights are read."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kinescribe.catalog import ModelSpec
+from kinescribe.checkpoints.families import family_of
+from kinescribe.checkpoints.modelscope import TEXT, VAE, VIT_H, unet_config
+from kinescribe.checkpoints.modelscope_stages import conditions_config
+from kinescribe.checkpoints.source import Config, PartName, Source, blank
+from kinescribe.components import Components
+from kinescribe.models.image_conditions import ImageConditionsConfig
+from kinescribe.models.skip_filter import SR600, FourierSkipFilter
+from kinescribe.models.text import TextConfig
+from kinescribe.models.unet import UNetConfig
+from kinescribe.models.vae import VAEConfig
+from kinescribe.models.vision import VisionConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """The sizes of a model's networks and their number formats; None for those that it does not have.
+
+    ``dtype`` is that of the UNet and the conditions, ``side_dtype`` that of all others.
+    """
+
+    spec: ModelSpec
+    unet: UNetConfig
+    vae: VAEConfig
+    text: TextConfig | None
+    conditions: ImageConditionsConfig | None
+    vision: VisionConfig | None
+    dtype: torch.dtype
+    side_dtype: torch.dtype
+
+    @property
+    def parts(self) -> tuple[PartName, ...]:
+        """The names of the networks that the model has."""
+        names: tuple[PartName, ...] = ("unet", "vae", "text", "conditions", "vision")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    def bytes(self, part: PartName) -> int:
+        """What the weights of a network take; 0 for one that the model does not have."""
+        config: Config | None = getattr(self, part)
+        return 0 if config is None else _numbers(config) * self.dtype_of(part).itemsize
+
+    def dtype_of(self, part: PartName) -> torch.dtype:
+        """The number format of a network."""
+        return self.dtype if part in ("unet", "conditions") else self.side_dtype
+
+    def network(self, part: PartName) -> nn.Module:
+        """A network without numbers."""
+        config: Config = getattr(self, part)
+        refinement = self.spec.refinement
+        filtered = part == "unet" and refinement is not None and refinement.filtered_skips
+        return _network(config, self.dtype_of(part), filtered=filtered)
+
+
+def outline_of(source: Source, dtype: torch.dtype, side_dtype: torch.dtype) -> Outline:
+    """The outline of a model on disk."""
+    configs = {part.name: part.config for part in source.parts}
+    return _outline(source.spec, configs, dtype, side_dtype)
+
+
+def published(spec: ModelSpec, dtype: torch.dtype, side_dtype: torch.dtype) -> Outline:
+    """The outline of a published model that need not be on this computer: all share the sizes of the 1.7 B one."""
+    family = family_of(spec)
+    configs: dict[PartName, Config] = {"unet": unet_config(Path(), None, family), "vae": VAE}
+    if family != "image-to-video":
+        configs["text"] = TEXT
+    if spec.picture is not None:
+        configs |= {"conditions": conditions_config(None, family), "vision": VIT_H}
+    return _outline(spec, configs, dtype, side_dtype)
+
+
+def loaded(components: Components) -> Outline:
+    """The outline of a model that is loaded."""
+    networks: dict[PartName, nn.Module | None] = {
+        "unet": components.unet,
+        "vae": components.vae,
+        "text": components.text,
+    }
+    networks |= {"conditions": components.conditions, "vision": components.vision}
+    configs = {name: network.config for name, network in networks.items() if network is not None}
+    side_dtype = components.vae.quantise.weight.dtype
+    return _outline(components.spec, configs, components.dtype, side_dtype)  # type: ignore[arg-type]
+
+
+def _outline(
+    spec: ModelSpec, configs: dict[PartName, Config], dtype: torch.dtype, side_dtype: torch.dtype
+) -> Outline:
+    every = {"text": None, "conditions": None, "vision": None} | configs
+    return Outline(spec=spec, dtype=dtype, side_dtype=side_dtype, **every)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=32)
+def _network(config: Config, dtype: torch.dtype, *, filtered: bool = False) -> nn.Module:
+    network = blank(config, FourierSkipFilter(SR600) if filtered else None)
+    return network.to(dtype).requires_grad_(False).eval()
+
+
+@lru_cache(maxsize=32)
+def _numbers(config: Config) -> int:
+    return sum(weight.numel() for weight in _network(config, torch.float32).parameters())

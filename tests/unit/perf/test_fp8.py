@@ -1,0 +1,103 @@
+"""Copies of a UNet's weights in 8 bits: which layers have one, renewed when weights change, gone without a trace."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conftest import tiny_components
+from kinescribe.errors import OptionError
+from kinescribe.models.conditions import Conditioning
+from kinescribe.models.unet import UNet
+from kinescribe.ops.linear_fp8 import in_eight_bits
+from kinescribe.perf.fp8 import copies_of, copy_bytes, forget, groups_of, require_eight_bits
+
+
+@pytest.fixture
+def unet() -> UNet:
+    return tiny_components().unet
+
+
+def answer(unet: UNet, *, eight_bits: bool) -> Tensor:
+    g = torch.Generator().manual_seed(0)
+    x, told = torch.randn(1, 4, 3, 4, 4, generator=g), Conditioning(tokens=torch.randn(1, 5, 16, generator=g))
+    with torch.inference_mode():
+        if not eight_bits:
+            return unet(x, torch.tensor([500.0]), told)
+        with in_eight_bits(copies_of(unet)):
+            return unet(x, torch.tensor([500.0]), told)
+
+
+def test_layers_inside_of_transformers_have_copies_and_no_others(unet: UNet) -> None:
+    names = {id(weight): name for name, weight in unet.named_parameters()}
+    copied = {names[id(weight)] for group in groups_of(unet) for weight in group}
+    inside = {
+        f"{name}.weight"
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear) and ".layer." in name
+    }
+    of_text = {
+        name
+        for name in inside
+        if ".spatial.layer.attention2.k" in name or ".spatial.layer.attention2.v" in name
+    }
+    assert of_text and copied == inside - of_text
+    assert all("project" not in name and "embed" not in name for name in copied)
+
+
+def test_the_answer_is_near_and_afterwards_exact_again(unet: UNet) -> None:
+    exact, near = answer(unet, eight_bits=False), answer(unet, eight_bits=True)
+    assert 1e-5 < float((near - exact).norm() / exact.norm()) < 0.05
+    assert torch.equal(answer(unet, eight_bits=False), exact)
+    names = set(unet.state_dict())
+    forget(unet)
+    assert set(unet.state_dict()) == names == set(tiny_components().unet.state_dict())
+
+
+def test_copies_are_kept_and_renewed_in_place_when_a_weight_is_written_to(unet: UNet) -> None:
+    first = copies_of(unet)
+    weight = unet.middle.temporal.layer.feed_forward.up.weight
+    copy = first.of[weight]
+    memory, before = copy.numbers.data_ptr(), copy.scales.clone()
+    with torch.inference_mode():
+        assert copies_of(unet) is first and torch.equal(copy.scales, before)
+        weight.mul_(3)
+    assert copies_of(unet) is first
+    torch.testing.assert_close(copy.scales, 3 * before)
+    assert copy.numbers.data_ptr() == memory
+
+
+def test_any_weight_of_a_group_renews_its_copy(unet: UNet) -> None:
+    attention = unet.middle.spatial.layer.attention1
+    before = copies_of(unet).of[attention.q.weight].scales.clone()
+    with torch.inference_mode():
+        attention.v.weight.mul_(2)
+    after = copies_of(unet).of[attention.q.weight].scales
+    rows = len(attention.q.weight)
+    assert torch.equal(after[: 2 * rows], before[: 2 * rows])
+    torch.testing.assert_close(after[2 * rows :], 2 * before[2 * rows :])
+
+
+def test_another_number_format_gets_copies_of_its_own(unet: UNet) -> None:
+    first = copies_of(unet)
+    unet.bfloat16()
+    assert copies_of(unet) is not first
+    forget(unet)
+    assert copies_of(unet) is not first
+
+
+def test_the_bytes_of_copies_are_known_beforehand(unet: UNet) -> None:
+    held = copies_of(unet).of.values()
+    taken = sum(copy.numbers.nbytes + copy.scales.nbytes + copy.zeros.nbytes for copy in held)
+    assert taken == copy_bytes(unet) == copy_bytes(unet.to("meta"))
+
+
+def test_a_device_without_the_units_is_told_what_is_needed() -> None:
+    with pytest.raises(OptionError, match="capability 8.9"):
+        require_eight_bits(torch.device("cpu"), torch.float32)
+
+
+def test_full_precision_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinescribe.perf.fp8.has_eight_bit_units", lambda _: True)
+    with pytest.raises(OptionError, match="half precision"):
+        require_eight_bits(torch.device("cuda"), torch.float32)
+    require_eight_bits(torch.device("cuda"), torch.float16)
