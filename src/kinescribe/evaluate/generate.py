@@ -16,7 +16,6 @@ from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.samplers import plan, sample
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.models.conditions import Conditioning, join
-from kinescribe.options import Preset
 from kinescribe.perf.presets import SPEEDS, Asked
 from kinescribe.pipelines.stages import decode, encode_text
 
@@ -38,7 +37,7 @@ class Making:
     height: int
     negative_prompt: str
     batch: int
-    preset: Preset | None = None
+    preset: str | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec, *, batch: int) -> "Making":

@@ -78,16 +78,15 @@ class Recorder:
         self._seen.clear()
 
     def _key(self, given: tuple[Tensor, ...], told: Conditioning) -> Key:
-        weight = (
-            self.unet.head.weight
-        )  # where the weights have moved, a recording reads what is no longer there
+        weight = self.unet.head.weight  # where that has moved, a recording reads what is no longer there
         parts = (*given, *_parts(told))
         shapes = tuple(None if part is None else (part.shape, part.dtype, part.device) for part in parts)
         return (*shapes, weight.data_ptr(), weight.dtype)
 
     def _recorded(self, work: Pass, given: tuple[Tensor, ...], told: Conditioning) -> _Recording:
         own, own_told = tuple(part.clone() for part in given), told.map(torch.clone)
-        run, answers = self._record(lambda: work(self.unet, *own, own_told))
+        with torch.cuda.device_of(given[0]):  # type: ignore[no-untyped-call]
+            run, answers = self._record(lambda: work(self.unet, *own, own_told))
         return _Recording(given=own, told=own_told, last=told, run=run, answers=answers)
 
 

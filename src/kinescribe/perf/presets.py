@@ -10,7 +10,6 @@ from kinescribe.diffusion.denoiser import Branch
 from kinescribe.diffusion.guidance import EVERYWHERE, Interval
 from kinescribe.models.conditions import Conditioning
 from kinescribe.ops.linear_fp8 import Copies, in_eight_bits
-from kinescribe.options import Preset
 from kinescribe.perf.fp8 import copies_of
 from kinescribe.perf.reuse import PUBLISHED, Policy, Reused
 
@@ -29,13 +28,14 @@ class Speed:
 
 
 EXACT = Speed()
-SPEEDS: dict[Preset | None, Speed] = {
+SPEEDS: dict[str | None, Speed] = {
     None: EXACT,
     "exact": EXACT,
     "reuse": Speed(reuse=PUBLISHED),
     "fast8": Speed(eight_bits=True),
     "reuse+fast8": Speed(reuse=PUBLISHED, eight_bits=True),
 }
+"""By the names that a request may give; not typed as there, since the examinations run without what requests need."""
 
 
 class Asked:
