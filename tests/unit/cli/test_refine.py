@@ -183,6 +183,7 @@ def test_a_name_is_the_name_of_a_file(real: Cli, tmp_path: Path, server: Any, na
     assert made(tmp_path) == [] and server.hits == []
 
 
+@pytest.mark.slow
 def test_generate_refines_each_clip_and_a_list_goes_on_where_it_stopped(real: Cli, tmp_path: Path) -> None:
     two = (
         "--model",

@@ -83,6 +83,7 @@ def test_a_refined_clip_is_remade_from_the_same_clip(real: Cli, tmp_path: Path) 
     assert done.code == 0 and "c.mp4 is not what the clip was made from (test.mp4)" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("two", [("generate", "a red ball"), ("animate", PICTURE, "a red ball")])
 def test_two_stages_are_remade_as_two(real: Cli, tmp_path: Path, two: tuple[str, ...]) -> None:
     first = str(folder("text_to_video/diffusers")) if two[0] == "generate" else I2V

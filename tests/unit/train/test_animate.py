@@ -97,12 +97,14 @@ def test_everything_but_the_text_tower_learns(tmp_path: Path, model_folder: Path
     assert changed == {"unet", "conditions", "vision"}
 
 
+@pytest.mark.slow
 def test_loss_falls(tmp_path: Path, model_folder: Path, tiny_animate: Tiny) -> None:
     run(tiny_animate(tmp_path, model_folder, steps=60), join("cpu"))
     losses = [line["loss"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "train"]
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_run_taken_up_equals_a_whole_one_bit_for_bit(
     tmp_path: Path, model_folder: Path, tiny_animate: Tiny, die_at: Die
 ) -> None:

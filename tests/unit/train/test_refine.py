@@ -56,6 +56,7 @@ def test_the_export_is_a_whole_model_that_says_where_it_starts(
     assert (tmp_path / "samples.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_taken_up_equals_a_whole_one_bit_for_bit(
     tmp_path: Path, model_folder: Path, vae_folder: Path, tiny_refine: Tiny, die_at: Callable[..., None]
 ) -> None:
