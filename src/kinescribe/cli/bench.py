@@ -101,7 +101,8 @@ def measure(
             shown.stage(f"clip {run + 1} of {runs + 1}" + (", which warms up" if run == 0 else ""))
             walks.append(walked(start(seed=run), place))
         peak = peak_bytes(place)
-        shown.stage("profiling")
+        if profiled:
+            shown.stage("profiling")
         spent = profiled_step(start, pipe, place) if profiled else {}
     first, *counted = walks
     clips = Times(tuple(walk.seconds for walk in counted))
