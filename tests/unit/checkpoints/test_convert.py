@@ -45,6 +45,7 @@ TRIPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "through", "to"), TRIPS)
 def test_round_trips_are_exact(tmp_path: Path, source: str, through: str, to: str) -> None:
     convert(FIXTURE / source, tmp_path / "direct", to)

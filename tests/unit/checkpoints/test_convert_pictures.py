@@ -65,6 +65,7 @@ def test_a_native_copy_is_the_model(tmp_path: Path, name: str) -> None:
     }[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "to", "lost"),
     [
@@ -93,6 +94,7 @@ def test_every_published_tensor_that_is_used_comes_back(
     assert back.spec.kind == load_components(source).spec.kind
 
 
+@pytest.mark.slow
 def test_vgens_file_comes_back_through_diffusers_and_native(tmp_path: Path) -> None:
     source = write_vgen(folder(f"{REFERENCE}/i2vgen-xl"), tmp_path / "models")
     report = convert(source / UNET_FILE, tmp_path / "df", "diffusers")

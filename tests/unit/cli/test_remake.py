@@ -74,6 +74,7 @@ def test_another_picture_is_a_warning_and_another_clip(real: Cli, tmp_path: Path
     assert not same(tmp_path / "c.mp4", tmp_path / "d.mp4")
 
 
+@pytest.mark.slow
 def test_a_refined_clip_is_remade_from_the_same_clip(real: Cli, tmp_path: Path) -> None:
     assert real("refine", CLIP, "a panda", "--model", V2V, "--steps", "2", "-o", "c.mp4").code == 0
     done = real("remake", "c.mp4", "--model", V2V, "--clip", CLIP)
@@ -142,6 +143,7 @@ def test_what_a_recipe_does_not_hold_is_asked_for(
     assert not (tmp_path / "c-remake.mp4").exists()
 
 
+@pytest.mark.slow
 def test_the_clip_before_may_stand_in_for_the_first_of_two_stages(real: Cli, tmp_path: Path) -> None:
     first = str(folder("text_to_video/diffusers"))
     two = ("--model", first, "--refine-model", V2V, *TINY, "--frames", "2", "--refine-steps", "2")

@@ -70,6 +70,7 @@ def activations(unet: nn.Module, branches: int) -> float:
     return peak.most / GIB
 
 
+@pytest.mark.slow
 def test_720p_in_half_precision_fits_16_gb(second_stage: nn.Module) -> None:
     weights = sum(p.numel() * p.element_size() for p in second_stage.parameters()) / GIB
     one, both = activations(second_stage, 1), activations(second_stage, 2)

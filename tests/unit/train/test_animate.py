@@ -119,6 +119,7 @@ def test_a_run_taken_up_equals_a_whole_one_bit_for_bit(
     assert whole == parts
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_model_of_its_own_sizes(
     tmp_path: Path, model_folder: Path, tiny_animate: Tiny
 ) -> None:

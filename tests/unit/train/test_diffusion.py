@@ -59,6 +59,7 @@ def test_loss_falls_on_a_small_world(tmp_path: Path, vae_folder: Path, tiny_diff
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_killed_run_taken_up_equals_a_whole_one_bit_for_bit(
     tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny, die_at: Callable[..., None]
 ) -> None:
@@ -146,6 +147,7 @@ def test_validation_tells_the_plain_error_and_that_of_figures(
     torch.testing.assert_close(everywhere["figure"], everywhere["loss"])
 
 
+@pytest.mark.slow
 def test_a_new_decoder_leaves_a_trained_model_and_its_latents_as_they_were(
     tmp_path: Path, vae_folder: Path, tiny_diffusion: Tiny, tiny_vae: Callable[..., VAETraining]
 ) -> None:

@@ -49,6 +49,7 @@ def changed(config: DistillTraining, **changes: object) -> DistillStage:
     return DistillStage(dataclasses.replace(config, **changes), join("cpu"))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_clips_come_nearer_to_the_teachers(tmp_path: Path, model_folder: Path, tiny_distill: Tiny) -> None:
     optimizer = {"learning_rate": 0.01, "ema_decay": 0.5}
     config = tiny_distill(tmp_path, model_folder, steps=20, optimizer=optimizer, first_milestone=False)

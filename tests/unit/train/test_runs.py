@@ -70,6 +70,7 @@ def test_a_recipe_of_the_past_is_left_beside_the_run(tmp_path: Path, tiny_settin
     assert json.loads((tmp_path / "config.json").read_text())["vae"]["width"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of a file")
 @pytest.mark.parametrize("full", ["checkpoint", "log"])
 def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays_good(

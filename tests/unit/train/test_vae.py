@@ -18,6 +18,7 @@ from kinescribe.train.weights import read_vae
 Tiny = Callable[..., VAETraining]
 
 
+@pytest.mark.slow
 def test_the_autoencoder_learns(tmp_path: Path, tiny_vae: Tiny) -> None:
     run(tiny_vae(tmp_path, steps=100), join("cpu"))
     losses = [line["loss"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "train"]
