@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinescribe.ops import group_norm_triton, linear_triton
-from kinescribe.ops.attention import frame_attention_packed
-from kinescribe.ops.group_norm import add_group_norm, group_norm
+from kinescribe.ops.attention import frame_attention
+from kinescribe.ops.group_norm import group_norm
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm
 from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
 from kinescribe.ops.tiles import Tile, linear_tile
@@ -134,7 +134,7 @@ NORMED = {
 
 
 def norm_cases(dtype: torch.dtype) -> Iterator[Case]:
-    """Group norms: with SiLU; with a shift of every channel besides; of a sum."""
+    """Group norms with SiLU; with a shift of every channel besides."""
     for kind, shapes in NORMED.items():
         for shape in shapes:
             b, c = shape[:2]
@@ -142,9 +142,8 @@ def norm_cases(dtype: torch.dtype) -> Iterator[Case]:
             weight, bias = random(2, c, dtype=dtype)
             shift = random(few, c, dtype=dtype)
 
-            def pictures(shape: tuple[int, ...] = shape, count: int = 1) -> tuple[Tensor, ...]:
-                made = (random(*shape, dtype=dtype) for _ in range(count))
-                return tuple(x.contiguous(memory_format=torch.channels_last) for x in made)
+            def pictures(shape: tuple[int, ...] = shape) -> tuple[Tensor, ...]:
+                return (random(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last),)
 
             def plain(x: Tensor, weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
                 out = F.silu(F.group_norm(x, 32, weight, bias, 1e-5), inplace=True)
@@ -158,19 +157,11 @@ def norm_cases(dtype: torch.dtype) -> Iterator[Case]:
             def shifted(x: Tensor, shift: Tensor = shift, few: int = few, plain: Version = plain) -> Tensor:
                 return plain(x + shift.repeat_interleave(len(x) // few, 0)[:, :, None, None])
 
-            def added(
-                x: Tensor, y: Tensor, weight: Tensor = weight, bias: Tensor = bias
-            ) -> tuple[Tensor, Tensor]:
-                return add_group_norm(x, y, 32, weight, bias, 1e-5, silu=True)
-
             size, label = 2.0 * torch.Size(shape).numel(), f"{kind} {'x'.join(map(str, shape))}"
             yield Case("group_norm", label, pictures, {"kernel": kernel, "plain": plain}, 2 * size)
             if kind == "frames":
                 with_shift = {"kernel": lambda x, k=kernel, s=shift: k(x, s), "plain": shifted}
                 yield Case("group_norm+shift", label, pictures, with_shift, 2 * size)
-            if kind in ("frames", "clips"):
-                both = {"kernel": added, "plain": lambda x, y, p=plain: p(x + y)}
-                yield Case("add_group_norm", label, lambda p=pictures: p(count=2), both, 4 * size)
 
 
 def attention_cases(dtype: torch.dtype) -> Iterator[Case]:
@@ -180,7 +171,7 @@ def attention_cases(dtype: torch.dtype) -> Iterator[Case]:
         width = heads * 64
 
         def kernel(qkv: Tensor, heads: int = heads) -> Tensor:
-            return frame_attention_packed(qkv, heads)
+            return frame_attention(*qkv.chunk(3, -1), heads)
 
         def plain(qkv: Tensor, heads: int = heads) -> Tensor:
             parts = (rearrange(x, "b f n (h d) -> (b n) h f d", h=heads) for x in qkv.chunk(3, -1))

@@ -1,6 +1,6 @@
 """Ours beside diffusers and ModelScope's own loop on one machine, back to back: one JSON, one table.
 
-    python benchmarks/peers.py --modelscope modelscope-1.40.2-py3-none-any.whl --out results/NAME.json
+    python benchmarks/peers.py --modelscope modelscope-1.40.2-py3-none-any.whl --out benchmarks/results/NAME.json
     python benchmarks/peers.py --cases t2v --sides ours,diffusers --runs 5
     python benchmarks/peers.py --tiny            # does everything run? On a CPU; tells nothing of speed
 

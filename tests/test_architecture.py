@@ -124,12 +124,7 @@ PROBE = """
 import importlib, json, random, sys
 extras, names, package = json.loads(sys.argv[1])
 
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in extras:
-            raise ImportError(f"{name} is not installed")
-
-sys.meta_path.insert(0, Hidden())
+sys.modules.update(dict.fromkeys(extras))  # None: not installed, for who imports and for who asks
 import numpy, torch, tokenizers, pydantic, einops, jaxtyping, safetensors, PIL.Image, av, rich.progress, cyclopts
 seen = []
 

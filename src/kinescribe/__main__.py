@@ -6,9 +6,9 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    # Threads that spin while they wait for each other crawl when another program wants a core too: a step then takes
-    # several times as long. Those that sleep at once are a tenth slower on a quiet machine. So GNU's runtime looks a
-    # few thousand times, some microseconds, before it sleeps. OpenMP asks once, when torch is imported.
+    # Threads that spin while they wait for each other crawl when another program wants a core too, and those that sleep
+    # at once must be woken after every operation. So GNU's runtime looks a few thousand times, some microseconds,
+    # before it sleeps. OpenMP asks once, when torch is imported.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")

@@ -78,7 +78,7 @@ class Components:
     vision: VisionEncoder | None = None
     memory: Literal["auto", "roomy", "low"] | int = "auto"  # perf.budget.Memory
     works_on: torch.device | None = None
-    placement: Placement | None = None
+    placement: Placement | None = field(init=False, default=None, repr=False, compare=False)
     adapters: Adapters = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -56,7 +56,9 @@ class Request(BaseModel):
     ] = None
     sampler: Annotated[SamplerName | None, Field(description="Solver of the denoising equation.")] = None
     spacing: Annotated[SpacingName | None, Field(description="Placing of the steps in time.")] = None
-    preset: Annotated[Preset | None, Field(description="Faster, for a slightly different clip.")] = None
+    preset: Annotated[
+        Preset | None, Field(description="Compute less or less exactly: a slightly different clip.")
+    ] = None
     seed: Annotated[
         int | None, Field(ge=0, le=MAX_SEED, description="Seed of all noise; drawn and printed if unset.")
     ] = None

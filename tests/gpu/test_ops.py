@@ -8,12 +8,10 @@ from kinescribe.ops.attention import (
     attention,
     attention_reference,
     frame_attention,
-    frame_attention_packed,
     frame_attention_reference,
 )
 from kinescribe.ops.convolution import add, convolve
 from kinescribe.ops.group_norm import (
-    add_group_norm,
     group_norm,
     group_norm_by_channel,
     group_norm_reference,
@@ -111,17 +109,6 @@ def test_group_norm_kernels(shape: tuple[int, ...], shifted: bool, dtype: torch.
     assert torch.equal(out, group_norm(x, 32, weight, bias, 1e-5, silu=shifted, shift=shift))
 
 
-@HALF
-@NORMED
-@torch.inference_mode()
-def test_add_group_norm_kernels(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    x, y, (weight, bias) = *(pictures(*shape, dtype=dtype) for _ in "xy"), drawn(2, shape[1], dtype=dtype)
-    total, out = add_group_norm(x, y, 32, weight, bias, 1e-5, silu=True)
-    assert torch.equal(total, x + y)
-    expected = group_norm_reference((x + y).double(), 32, weight.double(), bias.double(), 1e-5, silu=True)
-    assert relative(out, expected) < BOUNDS[dtype]
-
-
 @torch.inference_mode()
 def test_group_norm_kernels_keep_a_far_mean_apart() -> None:
     x = drawn(1, 320, 64, 64, dtype=torch.float16).mul_(0.1).add_(100)
@@ -137,7 +124,7 @@ def test_group_norm_kernels_keep_a_far_mean_apart() -> None:
 def test_packed_frame_attention_reads_in_place(frames: int, dtype: torch.dtype) -> None:
     qkv = drawn(2, frames, 70, 3 * 5 * 64, dtype=dtype)
     expected = frame_attention_reference(*qkv.double().chunk(3, -1), 5)
-    assert relative(frame_attention_packed(qkv, 5), expected) < BOUNDS[dtype]
+    assert relative(frame_attention(*qkv.chunk(3, -1), 5), expected) < BOUNDS[dtype]
 
 
 @HALF
@@ -188,7 +175,6 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     clip = drawn(1, 16, 6, 64, dtype=half)
     checked = {
         group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True),
-        group_norm_triton.add_group_norm_op: (x, x.clone(), first, second, 32, 1e-5, True),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
         layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5),
         linear_triton.geglu_op: (rows,),

@@ -46,14 +46,12 @@ _BASE_FILES = (
 )
 
 
-def _defaults(
-    frames: int, width: int, height: int, *, steps: int = 25, fps: float = 8.0, guidance: float = 9.0
-) -> Defaults:
+def _defaults(frames: int, width: int, height: int, *, steps: int = 25, guidance: float = 9.0) -> Defaults:
     return Defaults(
         frames=frames,
         width=width,
         height=height,
-        fps=fps,
+        fps=8.0,
         steps=steps,
         guidance=guidance,
         sampler="dpmpp_2m",
@@ -119,16 +117,7 @@ _PAPERCUT = ModelSpec(
     kind="text-to-video",
     title="Papercut, the small embedded model: paper shapes that move, on any computer",
     licence="Apache-2.0",
-    defaults=Defaults(
-        frames=16,
-        width=128,
-        height=128,
-        fps=8.0,
-        steps=16,
-        guidance=3.0,
-        sampler="dpmpp_2m",
-        negative_prompt="",
-    ),
+    defaults=_defaults(16, 128, 128, steps=16, guidance=3.0),
     trained_frames=16,
     grid=8,
     noise="own",

@@ -9,7 +9,6 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from kinescribe.catalog import ModelSpec, Source, model_spec
@@ -156,9 +155,7 @@ def _seal(place: Source, folder: Path) -> None:
             path.unlink()
             raise WeightsError(f"{place.id}: {name} is not the published file: pull again")
         sums[name] = {"bytes": size, "sha256": digest}
-    if not any(
-        fnmatch(name, "*.safetensors") or fnmatch(name, "*.bin") or fnmatch(name, "*.pth") for name in sums
-    ):
+    if not any(name.endswith((".safetensors", ".bin", ".pth")) for name in sums):
         raise WeightsError(f"{place.hub}:{place.id}: no weights came: the repository may have moved")
     (folder / SUMS_FILE).write_text(json.dumps({"files": sums}, indent=1) + "\n", encoding="utf-8")
 

@@ -122,9 +122,10 @@ def describe_lora(path: Path) -> LoraFacts:
     """What a LoRA is, told from its own files alone; the errors are those of ``open_lora``."""
     files = open_lora(path)
     pairs = [(file, pair) for file in files for pair in file.pairs]
+    _require_sides(path, [_Match(file, pair, pair.module, None) for file, pair in pairs])
     shapes = [shape for file, pair in pairs for shape in file.shapes(pair)]
     ranks = [file.shapes(pair)[0][0] for file, pair in pairs]
-    scales = {round(f.scale(p, max(r, 1)), 6) for (f, p), r in zip(pairs, ranks, strict=True)}
+    scales = {round(f.scale(p, r), 6) for (f, p), r in zip(pairs, ranks, strict=True)}
     return LoraFacts(
         path=str(path.absolute()),
         files=tuple(file.path.name for file in files),

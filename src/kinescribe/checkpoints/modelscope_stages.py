@@ -147,9 +147,9 @@ def vision_config(sizes: Mapping[str, Any] | None) -> VisionConfig:
     )
 
 
-def grid_of(unet: UNetConfig, factor: int = _LATENT_PIXELS) -> tuple[int, int]:
+def _grid_of(unet: UNetConfig) -> tuple[int, int]:
     """Step of legal sides in pixels, and how far heights are above a multiple of it, for a second stage."""
-    return factor << (len(unet.multipliers) - 1), 2 * factor
+    return _LATENT_PIXELS << (len(unet.multipliers) - 1), 2 * _LATENT_PIXELS
 
 
 def _picture_parts(sizes: Sizes, folder: Path, unet: list[str], clip: str, family: Family) -> dict[str, Part]:
@@ -189,12 +189,15 @@ def _with_clip_run(
     assert spec.refinement is not None
     defaults, slow = spec.defaults, spec.refinement
     # The reference reads the latent sizes and target_fps of this stage, and uses neither: the size is its own.
-    height, width = run.get("target_size", (defaults.height, defaults.width))
+    height, width = (
+        _whole({"target_size": side}, "target_size", 0)
+        for side in run.get("target_size", (defaults.height, defaults.width))
+    )
     sampler, steps = defaults.sampler, _whole(run, "fast_steps", defaults.steps)
     if arguments.get("solver_mode", "fast") != "fast" and slow.slow_sampler and slow.slow_steps:
         sampler, steps = slow.slow_sampler, _whole(run, "heun_steps", slow.slow_steps)
     defaults = replace(defaults, width=width, height=height, sampler=sampler, steps=steps)
-    grid, remainder = grid_of(unet)
+    grid, remainder = _grid_of(unet)
     return replace(spec, defaults=defaults, grid=grid, row_remainder=remainder)
 
 

@@ -1,6 +1,5 @@
 """`kinescribe bench`: how fast a model makes clips on this machine, beside what the device could do."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from kinescribe.catalog import DEFAULT_MODEL
 from kinescribe.cli import flags
 from kinescribe.cli.engine import Pipeline
 from kinescribe.cli.progress import display
-from kinescribe.cli.terminal import Speaker, Terminal
+from kinescribe.cli.terminal import Speaker, Terminal, drawn
 from kinescribe.errors import OptionError, WriteError
 from kinescribe.options import TextToVideo
 
@@ -20,8 +19,6 @@ PROMPT = "a red balloon rising over the sea at sunset"
 MEASURED = ("frames", "width", "height", "steps", "guidance")
 PROFILED_STEPS = 4
 """Two warm up, one is timed, one is watched."""
-WIDE = 110
-"""Columns of a table at most, as of the code."""
 
 Runs = Annotated[
     int, Parameter(help="Clips to time, after one that does not count.", converter=flags.whole_number)
@@ -155,7 +152,8 @@ def floor(video: Any, pipe: Pipeline, steps: int, seconds: float) -> dict[str, A
     from kinescribe.perf.outline import loaded
 
     components, (width, height), frames = pipe.components, video.size, len(video.frames)
-    shown = frames if pipe.spec.kind == "video-to-video" else int(pipe.spec.picture is not None)
+    picture = pipe.spec.picture
+    shown = frames if pipe.spec.kind == "video-to-video" else int(picture is not None and picture.first_frame)
     work = Work(
         frames=frames,
         window=frames,
@@ -223,19 +221,3 @@ def table(figures: dict[str, Any]) -> Iterator[str]:
         groups = spent["groups_ms"].items()
         rows = [[name, f"{ms:.3g}", f"{ms / spent['busy_ms']:.0%}"] for name, ms in groups]
         yield from drawn(["what", "ms", "share"], rows)
-
-
-def drawn(heads: list[str], rows: list[list[str]]) -> list[str]:
-    """A table in lines of text, numbers to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    lines = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for place, head in enumerate(heads):
-        lines.add_column(head, justify="left" if place == 0 and len(rows) > 1 else "right")
-    for row in rows:
-        lines.add_row(*row)
-    paper = io.StringIO()
-    Console(file=paper, width=WIDE, color_system=None).print(lines)
-    return [line.rstrip() for line in paper.getvalue().splitlines() if line.strip()]

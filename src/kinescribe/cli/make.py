@@ -22,7 +22,7 @@ from kinescribe.media.video import Video
 from kinescribe.pipelines.memory import is_out_of_memory, release
 
 TOGETHER = 4
-"""Clips made at once on a GPU; a processor is no faster with several, and finishes the first one later."""
+"""Clips made at once on a GPU; a processor makes one at a time, and finishes the first one sooner."""
 READING: dict[Kind, str] = {
     "text-to-video": "reading the prompt",
     "image-to-video": "reading the picture",

@@ -8,9 +8,8 @@ from cyclopts import Parameter
 
 from kinescribe.catalog import DEFAULT_MODEL, Kind
 from kinescribe.cli import flags
-from kinescribe.cli.bench import drawn
 from kinescribe.cli.engine import Engine, default_model
-from kinescribe.cli.terminal import Speaker
+from kinescribe.cli.terminal import Speaker, drawn
 from kinescribe.errors import OptionError
 from kinescribe.options import (
     ImageToVideo,
@@ -65,7 +64,7 @@ def plan(
     if second is not None:
         making_first = job if isinstance(job, Settings) else job.making
         size = {"width": making_first.width, "height": making_first.height, "frames": making_first.frames}
-        jobs.append((second, _job(second, {**again}, size)))
+        jobs.append((second, _job(second, again, size)))
     for each, settings in jobs:
         forecast = _forecast(each, settings)
         if making.as_json:
@@ -98,9 +97,9 @@ def _job(
     if engine.task == "image-to-video":
         return resolve_picture(image_to_video(**fields), spec)
     clip = before or {"width": spec.defaults.width, "height": spec.defaults.height}
-    frames = fields.pop("frames", clip.get("frames", spec.defaults.frames))
+    frames = fields.get("frames", clip.get("frames", spec.defaults.frames))
     return resolve_clip(
-        video_to_video(**fields),
+        video_to_video(**{name: value for name, value in fields.items() if name != "frames"}),
         spec,
         frames=frames,
         size=(clip["width"], clip["height"]),

@@ -1,5 +1,6 @@
 """What the user sees: results on stdout, everything else on stderr, nothing that could steer the terminal."""
 
+import io
 import json
 import sys
 import unicodedata
@@ -13,6 +14,9 @@ from cyclopts import Parameter
 
 UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that move the cursor, change direction, or hide: control, format, surrogates, separators."""
+
+WIDE = 110
+"""Columns of a table at most, as of the code."""
 
 JOINERS = "\u200c\u200d"  # part of Persian, Indic and emoji spelling
 
@@ -86,3 +90,19 @@ def tolerate_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def drawn(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """A table in lines of text, numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for place, head in enumerate(heads):
+        lines.add_column(head, justify="left" if place == 0 and len(rows) > 1 else "right")
+    for row in rows:
+        lines.add_row(*row)
+    paper = io.StringIO()
+    Console(file=paper, width=WIDE, color_system=None).print(lines)
+    return [line.rstrip() for line in paper.getvalue().splitlines() if line.strip()]

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.random import SeedSequence
 from torch import Generator, Tensor
 
-from kinescribe.diffusion.trajectory import Trajectory
+from kinescribe.diffusion.trajectory import Trajectory, float32_of
 from kinescribe.errors import OptionError
 
 DIGITS = 6
@@ -28,7 +28,7 @@ POOL = 24
 class BrownianNoise:
     """Unit noise for the steps of ``path``, one Brownian path per entropy; ``step`` is a ``StepNoise``.
 
-    Drawn in float32 on the CPU, then cast and moved. Points are ratios noise / signal, and the tree spans
+    Drawn in float32 on the CPU, then moved. Points are ratios noise / signal, and the tree spans
     those of ``path``. Raises ``OptionError`` where a level has no signal.
     """
 
@@ -39,9 +39,8 @@ class BrownianNoise:
         path: Trajectory,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._legs = [(_float32(leg.now.ratio), _float32(leg.to.ratio)) for leg in path]
+        self._legs = [(float32_of(leg.now.ratio), float32_of(leg.to.ratio)) for leg in path]
         ratios = [ratio for leg in self._legs for ratio in leg if ratio > 0]
         if math.inf in ratios:
             raise OptionError(
@@ -50,7 +49,6 @@ class BrownianNoise:
             )
         self._trees = [_Tree(entropy, shape, min(ratios), max(ratios)) for entropy in entropies]
         self._device = torch.device(device)
-        self._dtype = dtype
 
     def step(self, index: int) -> Float[Tensor, "b c f h w"]:
         """Unit noise for step ``index``: the path's increment over it, divided by its standard deviation.
@@ -61,7 +59,7 @@ class BrownianNoise:
         # in float32 as its reference: to - now and its root are rounded there
         spread = (torch.tensor(to) - torch.tensor(now)).abs().sqrt()
         rows = [-tree.increment(to, now) / spread for tree in self._trees]
-        return torch.stack(rows).to(device=self._device, dtype=self._dtype)
+        return torch.stack(rows).to(self._device)
 
 
 class _Node(NamedTuple):
@@ -132,7 +130,3 @@ class _Tree:
 
     def _draw(self, seed: int) -> Tensor:
         return torch.randn((1, *self._shape), generator=Generator().manual_seed(seed))[0]
-
-
-def _float32(value: float) -> float:
-    return torch.tensor(value, dtype=torch.float32).item()

@@ -48,13 +48,11 @@ class Noise:
         *,
         offset: float = 0.0,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._generators = [Generator().manual_seed(seed) for seed in seeds]
         self._shape = shape
         self._offset = offset
         self._device = torch.device(device)
-        self._dtype = dtype
 
     def initial(self) -> Float[Tensor, "b c f h w"]:
         """The clips of pure noise to start from: unit variance but for the offset."""
@@ -80,7 +78,7 @@ class Noise:
     def _draw(self, shape: tuple[int, ...] | None = None) -> Tensor:
         size = (1, *(shape or self._shape))
         rows = [torch.randn(size, generator=generator) for generator in self._generators]
-        return torch.cat(rows).to(device=self._device, dtype=self._dtype)
+        return torch.cat(rows).to(self._device)
 
 
 class SecondStageNoise:
@@ -98,12 +96,10 @@ class SecondStageNoise:
         shape: tuple[int, int, int, int],
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._generators = list(generators)
         self._shape = shape
         self._device = torch.device(device)
-        self._dtype = dtype
 
     def posterior(self, pictures: int) -> Float[Tensor, "b n c h w"]:
         """What to sample the latents of every clip's pictures with, drawn one picture after another."""
@@ -129,7 +125,7 @@ class SecondStageNoise:
         return [_entropy(generator) for generator in self._generators]
 
     def _batch(self, clips: list[Tensor]) -> Tensor:
-        return torch.stack(clips).to(device=self._device, dtype=self._dtype)
+        return torch.stack(clips).to(self._device)
 
 
 def _entropy(generator: Generator) -> int:

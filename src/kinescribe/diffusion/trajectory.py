@@ -132,11 +132,11 @@ def _fractional(schedule: Schedule, steps: int, spacing: Spacing) -> Trajectory:
     times: list[float]
     if spacing == "karras":
         levels = [level_of_ratio(ratio) for ratio in _karras_ratios(schedule, steps)]
-        times = [_float32(schedule.time_of(level)) for level in levels]
+        times = [float32_of(schedule.time_of(level)) for level in levels]
         return chain(times, levels, CLEAN, start=levels[0].noise)
     if spacing == "linspace":
         gaps = max(steps - 1, 1)
-        times = [_float32(i * ((total - 1) / gaps)) for i in range(gaps, gaps - steps, -1)]
+        times = [float32_of(i * ((total - 1) / gaps)) for i in range(gaps, gaps - steps, -1)]
     elif spacing == "leading":
         whole = [i * (total // steps) + schedule.config.offset for i in reversed(range(steps))]
         times = [float(t) for t in _distinct(whole, total)]
@@ -179,5 +179,6 @@ def _karras_ratios(schedule: Schedule, steps: int) -> list[float]:
     return [(high + i / max(steps - 1, 1) * (low - high)) ** 7 for i in range(steps)]
 
 
-def _float32(value: float) -> float:
+def float32_of(value: float) -> float:
+    """``value`` rounded to float32, as the references hold their times and ratios."""
     return torch.tensor(value, dtype=torch.float32).item()

@@ -109,7 +109,8 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     lines = [
         f"# {figures['model']['source']} ({figures['model']['hash']})", "",
         f"{making['count']} held-out stills, {making['sampler']}, {making['steps']} steps, guidance "
-        f"{making['guidance']:g}, seed {making['seed']}; {figures['clips_per_second']:.1f} clips a second. "
+        f"{making['guidance']:g}, seed {making['seed']}; {figures['clips_per_second']:.1f} clips a second, "
+        "made and judged. "
         "Per cent right, 95 % interval in brackets.", "",
         f"First frame to still: {first['psnr']:.1f} dB (worst {first['worst']:.1f}; at rest {resting['psnr']:.1f}); "
         f"the autoencoder alone gives {first['rebuilt']:.1f} dB.", "",

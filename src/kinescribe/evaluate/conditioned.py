@@ -13,11 +13,10 @@ from kinescribe.catalog import Refinement
 from kinescribe.components import Components
 from kinescribe.diffusion.brownian import BrownianNoise
 from kinescribe.diffusion.noise import Noise
-from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.diffusion.sdedit import noised, second_stage
 from kinescribe.errors import OptionError
-from kinescribe.evaluate.generate import LATENT_CHANNELS, Making
+from kinescribe.evaluate.generate import Making, walked
 from kinescribe.models.conditions import Conditioning
 from kinescribe.pipelines.denoise import Conditions, Walk, branches, denoise
 from kinescribe.pipelines.encode import embed_picture, encode, encode_picture, frame_pixels
@@ -43,21 +42,9 @@ def animated(
             part = slice(begin, begin + making.batch)
             conditions = _conditions(components, stills[part], prompts[part], making)
             seeds = range(seed + begin, seed + begin + len(prompts[part]))
-            clips += decode(components, _walked(components, conditions, making, seeds))
+            clips += decode(components, walked(components, conditions, making, seeds))
             tell(len(clips))
     return np.stack(clips)
-
-
-def _walked(
-    components: Components, conditions: Conditions, making: Making, seeds: range
-) -> Float[Tensor, "b c f h w"]:
-    factor = components.vae.config.factor
-    shape = (LATENT_CHANNELS, making.frames, making.height // factor, making.width // factor)
-    draws = Noise(list(seeds), shape, device=components.device)
-    path = plan(making.sampler, Schedule(components.schedule), making.steps)
-    walk = Walk(path=path, sampler=making.sampler, noise=draws.step, guidance=making.guidance)
-    *_, last = denoise(components, path.start * draws.initial(), conditions, walk)
-    return last.latents
 
 
 def _conditions(components: Components, stills: Stills, prompts: Sequence[str], making: Making) -> Conditions:

@@ -1,7 +1,7 @@
 """Many clips in large batches on one device: the pipeline's own stages without its checks and its batch of four."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +11,13 @@ from torch import Tensor
 
 from kinescribe.catalog import ModelSpec
 from kinescribe.components import Components
-from kinescribe.diffusion.denoiser import Branch, denoiser
 from kinescribe.diffusion.noise import Noise
-from kinescribe.diffusion.samplers import plan, sample
+from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
-from kinescribe.models.conditions import Conditioning, join
-from kinescribe.perf.presets import SPEEDS, Asked
+from kinescribe.models.conditions import Conditioning
+from kinescribe.perf.presets import SPEEDS
+from kinescribe.pipelines.denoise import LATENT_CHANNELS, Conditions, Walk, branches, denoise
 from kinescribe.pipelines.stages import decode, encode_text
-
-LATENT_CHANNELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,43 +61,36 @@ def generate(
         for begin in range(0, len(prompts), making.batch):
             part = prompts[begin : begin + making.batch]
             seeds = range(seed + begin, seed + begin + len(part))
-            clips += decode(components, _denoised(components, part, making, seeds))
+            conditions = _conditions(components, part, making)
+            clips += decode(components, walked(components, conditions, making, seeds))
             tell(len(clips))
     return np.stack(clips)
 
 
-def _denoised(
-    components: Components, prompts: Sequence[str], making: Making, seeds: range
+def walked(
+    components: Components, conditions: Conditions, making: Making, seeds: range
 ) -> Float[Tensor, "b c f h w"]:
-    device, factor = components.device, components.vae.config.factor
+    """Clips as latents, from noise to the end of the path; a seed for each."""
+    factor = components.vae.config.factor
     shape = (LATENT_CHANNELS, making.frames, making.height // factor, making.width // factor)
-    draws = Noise(list(seeds), shape, device=device)
-    path = plan(making.sampler, Schedule(components.schedule), making.steps)
-    conditions = dict(_conditions(components, prompts, making))
-
-    speed = SPEEDS[making.preset]
-    asked = Asked(components, speed, conditions, len(path))
-
-    def predict(x: Tensor, t: float, branch: Branch) -> Tensor:
-        times = torch.full((len(x),), t, device=device)
-        return asked(x.to(components.dtype), times, conditions[branch])
-
-    prediction = components.schedule.prediction
-    denoise = denoiser(predict, prediction, guidance=making.guidance, guided=speed.guided)
-    x = path.start * draws.initial()
-    for step in sample(making.sampler, denoise, x, path, noise=draws.step):
-        x = step.x
-        asked.after_step()
-    return x
+    draws = Noise(list(seeds), shape, device=components.device)
+    walk = Walk(
+        path=plan(making.sampler, Schedule(components.schedule), making.steps),
+        sampler=making.sampler,
+        noise=draws.step,
+        guidance=making.guidance,
+        speed=SPEEDS[making.preset],
+    )
+    *_, last = denoise(components, walk.path.start * draws.initial(), conditions, walk)
+    return last.latents
 
 
-def _conditions(
-    components: Components, prompts: Sequence[str], making: Making
-) -> Iterator[tuple[Branch, Conditioning]]:
-    positive = Conditioning(tokens=encode_text(components, prompts).to(components.dtype))
-    yield "positive", positive
-    if making.guidance > 1:
-        empty = [making.negative_prompt] * len(prompts)
-        negative = Conditioning(tokens=encode_text(components, empty).to(components.dtype))
-        yield "negative", negative
-        yield "both", join(negative, positive)
+def _conditions(components: Components, prompts: Sequence[str], making: Making) -> Conditions:
+    positive = _tokens(components, prompts)
+    if making.guidance <= 1:
+        return branches(positive, None)
+    return branches(positive, _tokens(components, [making.negative_prompt] * len(prompts)))
+
+
+def _tokens(components: Components, prompts: Sequence[str]) -> Conditioning:
+    return Conditioning(tokens=encode_text(components, prompts).to(components.dtype))

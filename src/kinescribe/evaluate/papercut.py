@@ -130,7 +130,7 @@ def main() -> int:
     parser.add_argument(
         "--preset",
         choices=[name for name in SPEEDS if name],
-        help="how clips are made faster (default: exactly)",
+        help="a preset of speed (default: exactly)",
     )
     arguments = parser.parse_args()
 

@@ -45,7 +45,8 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     lines = [
         f"# {figures['model']['source']} ({figures['model']['hash']})", "",
         f"{making['count']} held-out prompts, {making['sampler']}, {making['steps']} steps, guidance "
-        f"{making['guidance']:g}, seed {making['seed']}; {figures['clips_per_second']:.1f} clips a second. "
+        f"{making['guidance']:g}, seed {making['seed']}; {figures['clips_per_second']:.1f} clips a second, "
+        "made and judged. "
         "Per cent right, 95 % interval in brackets.", "",
     ]  # fmt: skip
     lines += share_rows({title: figures[key]["shares"] for key, title in ROWS.items()})

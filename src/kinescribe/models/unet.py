@@ -123,7 +123,7 @@ class DecoderLevel(nn.Module):
             if self.skip_filter is not None:
                 x, skip = self.skip_filter(i, x, skip)
             x = channels_last(torch.cat([x, skip], 1))
-            del skip  # a third of what a large clip needs here
+            del skip  # it is in x now
             x = block(x, told)
         if self.resample is not None:
             x = self.resample(x, skips[-1].shape[-2:])

@@ -61,15 +61,6 @@ def frame_attention(
         return rearrange(out, "(b n) heads f d -> b f n (heads d)", b=b)
     q, k, v = (rearrange(x, "b f n (heads d) -> (b n heads) f d", heads=heads) for x in (q, k, v))
     scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-    wide = torch.promote_types(v.dtype, torch.float32)  # in bfloat16 it takes three times as long
+    wide = torch.promote_types(v.dtype, torch.float32)  # as fused kernels sum, too
     weights = scores.softmax(-1, dtype=wide).to(v.dtype)
     return rearrange(weights @ v, "(b n heads) f d -> b f n (heads d)", b=b, heads=heads)
-
-
-def frame_attention_packed(qkv: Float[Tensor, "b f n dh3"], heads: int) -> Float[Tensor, "b f n dh"]:
-    """:func:`frame_attention` of queries, keys and values that lie behind each other along the last axis.
-
-    The kernel reads them there; the other versions see views.
-    """
-    q, k, v = qkv.chunk(3, -1)
-    return frame_attention(q, k, v, heads)

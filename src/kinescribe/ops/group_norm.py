@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from kinescribe.ops.select import kernels_serve
 
 FEW_PIXELS = 1024
-"""Below so many pixels the library's CPU kernel crawls through channels-last memory: four times as slow as with a
-copy there and back."""
+"""Below so many pixels the library's CPU kernel goes a slow way through channels-last memory: it gets a copy that is
+not, and the result is copied back."""
 
 
 def group_norm_reference(
@@ -74,19 +74,6 @@ def group_norm(
     return out.contiguous(memory_format=torch.channels_last)
 
 
-def add_group_norm(
-    x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"], groups: int, weight: Tensor, bias: Tensor, eps: float,
-    *, silu: bool,
-) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:  # fmt: skip
-    """``x + y`` and its :func:`group_norm`, the sum written while its statistics are taken."""
-    if kernels_serve(x, y, weight, bias):
-        from kinescribe.ops.group_norm_triton import add_group_norm_op
-
-        return add_group_norm_op(x, y, weight, bias, groups, eps, silu)
-    total = x + y
-    return total, group_norm(total, groups, weight, bias, eps, silu=silu)
-
-
 class GroupNorm(nn.Module):
     """Group normalisation of ``b c h w``, with SiLU when ``silu``.
 
@@ -104,9 +91,3 @@ class GroupNorm(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """Normalise ``x``, with ``shift`` added as in :func:`group_norm`; same shape, channels-last."""
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
-
-    def added(
-        self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]
-    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-        """``x + y``, and that normalised: :func:`add_group_norm`."""
-        return add_group_norm(x, y, self.groups, self.weight, self.bias, self.eps, silu=self.silu)

@@ -40,17 +40,6 @@ def _members(
 
 
 @triton.jit
-def _read(x_ptr, y_ptr, sum_ptr, place, mask, ADD: tl.constexpr):
-    """``x``, or ``x + y`` rounded and written to ``sum``; float32."""
-    x = tl.load(x_ptr + place, mask=mask, other=0.0)
-    if ADD:
-        y = tl.load(y_ptr + place, mask=mask, other=0.0)
-        x = (x.to(tl.float32) + y.to(tl.float32)).to(x.dtype)
-        tl.store(sum_ptr + place, x, mask=mask)
-    return x.to(tl.float32)
-
-
-@triton.jit
 def _join(mean, square, rows, member, SIZE: tl.constexpr):
     """Mean and sum of squared distances of channels, ``rows`` numbers each, to those of their groups."""
     middle = tl.sum(member * mean[None, :], 1) / SIZE
@@ -87,9 +76,9 @@ def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr
 
 @triton.jit
 def _whole(
-    x_ptr, y_ptr, sum_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, eps,
-    ADD: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
-    TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, eps,
+    SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """All rows of a block of groups, held from the first read to the only write."""
     b, channels = tl.program_id(1), groups * SIZE
@@ -98,7 +87,7 @@ def _whole(
     row = tl.arange(0, ROWS)
     mask = (row < rows)[:, None] & real[None, :]
     place = b.to(tl.int64) * rows * channels + row[:, None] * channels + channel[None, :]
-    x = _read(x_ptr, y_ptr, sum_ptr, place, mask, ADD)
+    x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
     mean = tl.sum(x, 0) / rows
     apart = tl.where(mask, x - mean[None, :], 0.0)
     mean, square = _join(mean + shift, tl.sum(apart * apart, 0), rows, member, SIZE)
@@ -110,9 +99,9 @@ def _whole(
 
 @triton.jit
 def _statistics(
-    x_ptr, y_ptr, sum_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
-    ADD: tl.constexpr, SHIFTED: tl.constexpr,
-    TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    x_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
+    SHIFTED: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Mean and sum of squared distances of each group over one chunk of ``length`` rows (Welford 1962 by lane)."""
     b, channels = tl.program_id(2), groups * SIZE
@@ -127,7 +116,7 @@ def _statistics(
     for at in tl.range(first, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
         here = (at + row < last)[:, None] & real[None, :]
         place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
-        x = _read(x_ptr, y_ptr, sum_ptr, place, here, ADD)
+        x = tl.load(x_ptr + place, mask=here, other=0.0).to(tl.float32)
         seen += 1.0
         apart = tl.where(here, x - mean, 0.0)
         mean += apart * (1.0 / seen)
@@ -225,20 +214,14 @@ def _block(channels: int, groups: int, widest: int) -> _Block:
 
 
 def forward(
-    x: Tensor, y: Tensor | None, shift: Tensor | None, weight: Tensor, bias: Tensor,
-    groups: int, eps: float, silu: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``x + y`` (``x`` itself without ``y``) and its norm, of ``b c h w`` in channels-last memory.
-
-    ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added inside the norm alone.
-    """
+    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+) -> Tensor:
+    """The norm of ``b c h w``, channels-last; ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added first."""
     x = x.contiguous(memory_format=torch.channels_last)
-    total = x if y is None else torch.empty_like(x)
     out = torch.empty_like(x)
     b, channels, height, width = x.shape
     rows = height * width
-    flags = {"ADD": y is not None, "SHIFTED": shift is not None}
-    y = x if y is None else y.contiguous(memory_format=torch.channels_last)
+    shifted = shift is not None
     repeats = 1 if shift is None else b // shift.shape[0]
     shift = weight if shift is None else shift.contiguous()
 
@@ -247,11 +230,11 @@ def forward(
     numbers = held * block.width
     if numbers <= WHOLE:
         _whole[block.count, b](
-            x, y, total, shift, weight, bias, out, rows, groups, repeats, eps,
-            **flags, SILU=silu, **_lanes(block), ROWS=held,
+            x, shift, weight, bias, out, rows, groups, repeats, eps,
+            SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
             num_warps=4 if numbers <= 4096 else 8 if numbers <= 16384 else 16,
         )  # fmt: skip
-        return total, out
+        return out
     block = _block(channels, groups, 256)
     if block.count * b * MOST_CHUNKS < PROGRAMS // 2:  # one large picture of few channels
         block = _block(channels, groups, 64)
@@ -261,15 +244,15 @@ def forward(
     length, chunks = _parts(rows, min(MOST_CHUNKS, PROGRAMS // together, part * block.size // 8), tile)
     means, squares = torch.empty((2, b, groups, chunks), dtype=torch.float32, device=x.device)
     _statistics[block.count, chunks, b](
-        x, y, total, shift, means, squares, rows, groups, repeats, length, chunks,
-        **flags, **_lanes(block), ROWS=tile, num_warps=4,
+        x, shift, means, squares, rows, groups, repeats, length, chunks,
+        SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
     )  # fmt: skip
     _apply[block.count, parts, b](
-        total, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, eps,
-        SHIFTED=flags["SHIFTED"], SILU=silu, **_lanes(block), ROWS=tile,
+        x, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, eps,
+        SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
         CHUNKS=32, num_warps=4,
     )  # fmt: skip
-    return total, out
+    return out
 
 
 def _lanes(block: _Block) -> dict[str, int]:
@@ -287,29 +270,11 @@ def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
 def group_norm_op(
     x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
 ) -> Tensor:
-    """The norm of :func:`forward` as an operation that compilers know."""
+    """:func:`forward` as an operation that compilers know."""
     with torch.cuda.device_of(x):  # a launch goes to the current device
-        return forward(x, None, shift, weight, bias, groups, eps, silu)[1]
-
-
-@torch.library.custom_op("kinescribe::add_group_norm", mutates_args=(), device_types="cuda")
-def add_group_norm_op(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
-) -> tuple[Tensor, Tensor]:
-    """Sum and norm of :func:`forward` as an operation."""
-    with torch.cuda.device_of(x):
-        return forward(x, y, None, weight, bias, groups, eps, silu)
-
-
-def _like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.channels_last)
+        return forward(x, shift, weight, bias, groups, eps, silu)
 
 
 @group_norm_op.register_fake
 def _(x, shift, weight, bias, groups, eps, silu):  # noqa: ARG001 - the shape is that of x
-    return _like(x)
-
-
-@add_group_norm_op.register_fake
-def _(x, y, weight, bias, groups, eps, silu):  # noqa: ARG001
-    return _like(x), _like(x)
+    return torch.empty_like(x, memory_format=torch.channels_last)

@@ -5,23 +5,27 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.linear_fp8 import LARGEST, LEAST
+
 TILE = 4096
 """Numbers a program holds, as whole rows."""
 
 
 @triton.jit
-def _quantise_rows(x_ptr, out_ptr, scale_ptr, rows, width, least, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def _quantise_rows(
+    x_ptr, out_ptr, scale_ptr, rows, width, least, largest, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     mask = (row < rows)[:, None] & (column < width)[None, :]
     place = row[:, None].to(tl.int64) * width + column[None, :]
     x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    scale = tl.div_rn(tl.maximum(tl.max(tl.abs(x), 1), least), 448.0)
+    scale = tl.div_rn(tl.maximum(tl.max(tl.abs(x), 1), least), largest)
     tl.store(out_ptr + place, tl.div_rn(x, scale[:, None] + tl.zeros_like(x)).to(tl.float8e4nv), mask=mask)
     tl.store(scale_ptr + row, scale, mask=row < rows)
 
 
-def quantise_rows(x: Tensor, least: float = 1e-12) -> tuple[Tensor, Tensor]:
+def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """``(m, k)`` in e4m3 and the scales ``(m, 1)`` in float32; see ``ops.linear_fp8``."""
     x = x.contiguous()
     rows, width = x.shape
@@ -30,7 +34,7 @@ def quantise_rows(x: Tensor, least: float = 1e-12) -> tuple[Tensor, Tensor]:
     lanes = triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
     _quantise_rows[(triton.cdiv(rows, tall),)](
-        x, out, scales, rows, width, least, ROWS=tall, WIDTH=lanes, num_warps=4
+        x, out, scales, rows, width, LEAST, LARGEST, ROWS=tall, WIDTH=lanes, num_warps=4
     )
     return out, scales
 

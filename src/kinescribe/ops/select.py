@@ -25,11 +25,11 @@ def frame_attention_version(q: Tensor, heads: int) -> FrameAttention:
     if q.device.type == "cpu":
         return "products" if frames <= 64 else "fused"
     fits = frames <= 64 and d in (16, 32, 64, 128) and q.dtype in (torch.float16, torch.bfloat16)
-    return "kernel" if fits and q.device.type == "cuda" and has_triton_gpu() else "fused"
+    return "kernel" if fits and q.device.type == "cuda" and has_triton_gpu(q.device) else "fused"
 
 
 def best_attention_first(q: Tensor) -> AbstractContextManager[object]:
-    """The library's attention kernels in the order of their speed on large GPUs; each passes on what it cannot do.
+    """The library's attention kernels, cuDNN's first; each passes on what it cannot do.
 
     Training and other devices keep the library's own order.
     """
@@ -48,14 +48,13 @@ def kernels_serve(x: Tensor, *others: Tensor | None) -> bool:
     tensors = (x, *(other for other in others if other is not None))
     if any(t.dtype != x.dtype for t in tensors):
         return False
-    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) and has_triton_gpu()
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) and has_triton_gpu(
+        x.device
+    )
 
 
 def phases_pay(x: Tensor, weight: Tensor) -> bool:
-    """Whether ``ops.upsample`` goes by phases: a GPU, no gradients wanted, pixels enough to pay for the kernels' sums.
-
-    A CPU gains little: what it saves in products it loses in putting pixels in their places.
-    """
+    """Whether ``ops.upsample`` goes by phases: a GPU, no gradients wanted, pixels enough for the kernels' sums."""
     wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return x.device.type == "cuda" and not wanted and x.numel() // x.shape[1] >= PIXELS_FOR_PHASES
 
@@ -68,7 +67,7 @@ def products_serve(x: Tensor, *others: Tensor | None) -> bool:
     """
     if torch.compiler.is_compiling() or not kernels_serve(x, *others):
         return False
-    return torch.cuda.get_device_capability()[0] == 9
+    return torch.cuda.get_device_capability(x.device)[0] == 9
 
 
 def eight_bits_serve(x: Tensor) -> bool:
@@ -83,8 +82,8 @@ def has_eight_bit_units(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 9)
 
 
-def has_triton_gpu() -> bool:
-    """Whether Triton is installed and the present CUDA device is of the generation it is at home on."""
+def has_triton_gpu(device: torch.device) -> bool:
+    """Whether Triton is installed and a CUDA device is of the generation it is at home on."""
     if torch.compiler.is_compiling():
         return True  # compiled code is made of Triton kernels itself, and can ask neither question
-    return find_spec("triton") is not None and torch.cuda.get_device_capability() >= (8, 0)
+    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)

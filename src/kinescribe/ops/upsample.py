@@ -18,7 +18,7 @@ def upsample_conv_reference(
 def upsample_conv(
     x: Float[Tensor, "n c h w"], weight: Float[Tensor, "o c 3 3"], bias: Float[Tensor, " o"] | None
 ) -> Float[Tensor, "n o h2 w2"]:
-    """:func:`upsample_conv_reference`, by phases where that is faster; the result lies as ``x`` does."""
+    """:func:`upsample_conv_reference`, by phases where ``select`` has it so; the result then lies channels-last."""
     return (upsample_conv_by_phase if phases_pay(x, weight) else upsample_conv_reference)(x, weight, bias)
 
 

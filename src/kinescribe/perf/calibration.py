@@ -8,16 +8,16 @@ CONTEXT = 512 * MIB
 WORKSPACE = {"cuda": 192 * MIB, "mps": 192 * MIB, "cpu": 32 * MIB}
 """Scratch memory of matrix and convolution libraries at its most. An allowance that is to be calibrated:
 
-- the product library keeps 32 MiB on the newer GPUs, and a convolution may ask for several times as much;
+- matrix and convolution libraries keep scratch memory that cannot be seen by counting;
 - a fused operation of ``ops/`` needs less than the plain one that is counted on tensors without numbers, and may
   write partial sums instead; where the two differ by more, the correction belongs here.
 """
 
 LOST = 0.06
-"""Share of the activations that an allocator loses between pieces that are taken and given back in other sizes."""
+"""Assumed share of the activations that an allocator loses between pieces taken and given back in other sizes."""
 
 SHARE_OF_MATRIX_SPEED = {"cuda": 0.6, "mps": 0.4, "cpu": 0.4}
-"""What convolutions, attention and small products reach of the speed of one large matrix product."""
+"""Assumed of convolutions, attention and small products: their share of the speed of one large matrix product."""
 
 LATENTS = 8
 """Copies of the latents in float32 that a sampler keeps at its most."""

@@ -24,23 +24,12 @@ def costs(model: Outline, work: Work, plan: Plan, kind: str, speeds: Speeds | No
     """What each stage costs on a device of that kind."""
     found = []
     for name in work.stages(model):
-        count = _whole(name, model, work, plan)
+        count = demand.whole(name, model, work, merged=plan.rung.merged and work.guided)
         seconds = None if speeds is None else _seconds(count, kind, speeds)
         if seconds is not None and speeds is not None and speeds.link is not None:
             seconds = _with_transfers(seconds, name, model, work, plan, speeds.link)
         found.append(Cost(name=name, flops=count.flops, seconds=seconds))
     return tuple(found)
-
-
-def _whole(name: StageName, model: Outline, work: Work, plan: Plan) -> Count:
-    if name == "denoising":
-        merged = plan.rung.merged and work.guided
-        return demand.denoising_in_whole(model, work, merged=merged).times(work.passes)
-    if name == "decoding":
-        return demand.decoding(model, work, 1).times(work.clips * work.frames)
-    if name == "encoding":
-        return demand.encoding(model, work, 1).times(work.encoded)
-    return demand.reading(model, work)
 
 
 def _seconds(count: Count, kind: str, speeds: Speeds) -> float:

@@ -120,6 +120,17 @@ def copy_bytes(model: Outline) -> int:
     return fp8.copy_bytes(cast(UNet, model.network("unet")))
 
 
+def whole(name: StageName, model: Outline, work: Work, *, merged: bool) -> Count:
+    """A stage from its beginning to its end, without slices; for its ``flops`` and ``moved``."""
+    if name == "denoising":
+        return denoising_in_whole(model, work, merged=merged).times(work.passes)
+    if name == "decoding":
+        return decoding(model, work, 1).times(work.clips * work.frames)
+    if name == "encoding":
+        return encoding(model, work, 1).times(work.encoded)
+    return reading(model, work)
+
+
 def _pass(model: Outline, work: Work, *, merged: bool) -> Count:
     unet, (x, times, told) = model.network("unet"), _given(model, work, merged=merged)
     return counted(lambda: unet(x.to(model.dtype), times, told).float())

@@ -7,22 +7,18 @@ repeats work that need not be repeated has the same floor as one that does not.
 
 import torch
 
-from kinescribe.perf.demand import Work, decoding, denoising_in_whole, encoding, reading
+from kinescribe.perf.demand import Work, denoising_in_whole, whole
 from kinescribe.perf.outline import Outline
 from kinescribe.perf.speed import speeds
 
-HALF_PRECISION_SPEEDS = {"NVIDIA H200": 790e12, "NVIDIA H100 80GB HBM3": 798e12}
-"""Operations a second of a product of 8192 x 8192 random numbers in bfloat16, measured with torch 2.11; float16
-is as fast. Other devices and formats are measured when asked for."""
+HALF_PRECISION_SPEEDS = {"NVIDIA H200": 790e12}
+"""Operations a second of a large product in half precision, rounded from a measurement with torch 2.11. Other devices
+and formats are measured when asked for."""
 
 
 def clip_flops(model: Outline, work: Work) -> int:
     """Operations of a whole request, from prompt, picture or clip to frames."""
-    stages = work.stages(model)
-    flops = reading(model, work).flops + work.passes * step_flops(model, work)
-    if "encoding" in stages:
-        flops += work.encoded * encoding(model, work, 1).flops
-    return flops + work.clips * work.frames * decoding(model, work, 1).flops
+    return sum(whole(name, model, work, merged=False).flops for name in work.stages(model))
 
 
 def step_flops(model: Outline, work: Work) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kinescribe.errors import OptionError
-from kinescribe.models.transformer import FeedForward, SpatialTransformer, TransformerLayer
+from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
 from kinescribe.models.unet import UNet
 from kinescribe.ops.linear_fp8 import Copies, Copy, copied, copies_fit
 from kinescribe.ops.select import has_eight_bit_units
@@ -55,7 +55,7 @@ def groups_of(unet: UNet) -> Iterator[Weights]:
         groups.append(
             (second.q.weight,) if module in over_text else (second.q.weight, second.k.weight, second.v.weight)
         )
-        groups += [(second.out.weight,), *_of(forward)]
+        groups += [(second.out.weight,), (forward.up.weight,), (forward.down.weight,)]
         yield from (group for group in groups if all(map(copies_fit, group)))
 
 
@@ -73,10 +73,6 @@ def require_eight_bits(device: torch.device, dtype: torch.dtype) -> None:
         )
     if dtype not in (torch.float16, torch.bfloat16):
         raise OptionError("preset=fast8 needs a model in half precision: use --dtype float16 or bfloat16")
-
-
-def _of(forward: FeedForward) -> tuple[Weights, Weights]:
-    return (forward.up.weight,), (forward.down.weight,)
 
 
 def _places(states: dict[Tensor, State]) -> dict[int, list[tuple[torch.dtype, torch.device]]]:

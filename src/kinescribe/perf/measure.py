@@ -23,11 +23,6 @@ class Times:
         """The middle one, which a single slow run does not move."""
         return median(self.seconds)
 
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The least and the most."""
-        return min(self.seconds), max(self.seconds)
-
 
 @dataclass(frozen=True)
 class Walk(Generic[T]):

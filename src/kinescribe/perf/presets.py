@@ -1,4 +1,4 @@
-"""Named presets: faster by choice, for a difference that docs/presets.md states beside the speed."""
+"""Named presets: less work or less exact work, by choice; docs/presets.md states gain and difference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -15,15 +15,6 @@ from torch.profiler import ProfilerActivity
 
 from kinescribe.perf.measure import finish
 
-GROUPS = (
-    "matrix products",
-    "convolutions",
-    "attention",
-    "norms",
-    "copies and layout",
-    "element-wise",
-    "other",
-)
 # The first group with a word that occurs in a name has it. A kernel that only moves numbers is told before the
 # operation that launched it: convolutions launch some.
 _MOVES = ("nchwtonhwc", "nhwctonchw", "convert_tensor", "memcpy", "memset", "direct_copy", "catarray")

@@ -14,6 +14,7 @@ from kinescribe.diffusion.schedule import Level, Schedule
 from kinescribe.diffusion.trajectory import Trajectory
 from kinescribe.media.video import Video
 from kinescribe.models.conditions import Conditioning, join
+from kinescribe.ops.slices import at_most
 from kinescribe.perf.presets import EXACT, Asked, Speed
 from kinescribe.pipelines.memory import stage
 from kinescribe.pipelines.stages import in_parts
@@ -78,6 +79,7 @@ def denoise(
     does not suffice for both branches of guidance one after the other.
     """
     total = len(walk.path)
+    rows = None if components.placement is None else components.placement.rows
     asked = Asked(components, walk.speed, conditions, total)
     unet = Watched(components.unet, asked, total)
 
@@ -99,10 +101,12 @@ def denoise(
     steps = sample(walk.sampler, estimate, x, walk.path, noise=walk.noise, eta=walk.eta)
     with stage("denoising"):
         for index, (t, (latents, clean)) in enumerate(zip(walk.path.times, steps, strict=True), 1):
-            unet.after(index, latents)
+            with at_most(rows):  # a step gone wrong is run once more
+                unet.after(index, latents)
             asked.after_step()
             yield Step(index=index, total=total, t=t, latents=latents, clean=clean, stage=walk.stage)
-        unet.settle()
+        with at_most(rows):
+            unet.settle()
 
 
 def outcome(events: Iterator[Step | Video]) -> Video:

@@ -55,6 +55,16 @@ def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def dtype_of_sides(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The number format of every network but the UNet, where that is asked for as ``name``: as :func:`pick_dtype`.
+
+    On a CPU float32, unless bfloat16 is named: they are small beside the UNet, and bfloat16 would show as banding.
+    """
+    if device.type == "cpu" and name in ("auto", "float16"):
+        return torch.float32
+    return pick_dtype(name, device)
+
+
 def spare_threads() -> None:
     """Let torch compute with no more threads than this process may run at once: others would only wait for a turn.
 

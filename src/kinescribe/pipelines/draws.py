@@ -34,10 +34,7 @@ def as_given(
 
     Raises ``OptionError`` for another shape or numbers that are not finite, ``TypeError`` for another type.
     """
-    given = noise if isinstance(noise, GivenNoise) else GivenNoise()
-    if noise is not None and not isinstance(noise, GivenNoise):
-        require_noise(noise, (1, *shape))
-        given = GivenNoise(initial=noise)
+    given = noise if isinstance(noise, GivenNoise) else GivenNoise(initial=noise)
     if given.initial is not None:
         require_noise(given.initial, (1, *shape))
     if given.posterior is not None:

@@ -8,7 +8,6 @@ import torch
 from kinescribe.catalog import CATALOG, DEFAULT_MODEL, Kind
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components, locate
-from kinescribe.components import Components
 from kinescribe.errors import OptionError
 from kinescribe.perf.budget import Memory, parse_memory
 from kinescribe.perf.calibration import WORKSPACE
@@ -16,10 +15,10 @@ from kinescribe.perf.fit import within
 from kinescribe.perf.outline import outline_of
 from kinescribe.perf.plan import Device
 from kinescribe.pipelines.checks import require_kind
-from kinescribe.pipelines.device import pick_device, pick_dtype, spare_threads
+from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype, spare_threads
 from kinescribe.pipelines.image_to_video import ImageToVideoPipeline
-from kinescribe.pipelines.memory import free_on, stage
-from kinescribe.pipelines.planning import UNKNOWN
+from kinescribe.pipelines.memory import stage
+from kinescribe.pipelines.planning import known_free
 from kinescribe.pipelines.text_to_video import TextToVideoPipeline
 from kinescribe.pipelines.video_to_video import VideoToVideoPipeline
 
@@ -103,8 +102,11 @@ def load(
         home = _home(model, where, number_format, budget, variant)
         components = load_components(model, device=home, dtype=number_format, variant=variant)
         components.memory, components.works_on = budget, where if home != where else None
-        if dtype in ("auto", "float16") and where.type == "cpu":
-            _widen(components)
+        sides = dtype_of_sides(dtype, where)
+        if sides != number_format:
+            for network in (components.vae, components.text, components.vision):
+                if network is not None:
+                    network.to(sides)
         components.unet.lay_together()
     return PIPELINES[kind or components.spec.kind](components)
 
@@ -123,13 +125,6 @@ def _home(
     if device.type != "cuda" or memory == "roomy":
         return device
     outline = outline_of(describe(locate(model), variant=variant, spec=None), dtype, dtype)
-    free = within(Device(kind=device.type, free=free_on(device) or UNKNOWN), memory).free
+    free = within(Device(kind=device.type, free=known_free(device)), memory).free
     weights = sum(map(outline.bytes, outline.parts)) + WORKSPACE[device.type]
     return device if memory != "low" and weights <= free else torch.device("cpu")
-
-
-def _widen(components: Components) -> None:
-    """Everything but the UNet in float32: small beside it, and bfloat16 would show as banding."""
-    for network in (components.vae, components.text, components.vision):
-        if network is not None:
-            network.float()

@@ -21,7 +21,8 @@ from kinescribe.perf.outline import Outline, loaded, outline_of, published
 from kinescribe.perf.plan import Device, Plan, gb, need, planned
 from kinescribe.perf.presets import SPEEDS
 from kinescribe.perf.speed import speeds
-from kinescribe.pipelines.device import pick_device, pick_dtype
+from kinescribe.pipelines.denoise import windows_of
+from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype
 from kinescribe.pipelines.memory import free_on
 from kinescribe.pipelines.settings import ClipSettings, PictureSettings, Settings
 from kinescribe.pipelines.stages import say
@@ -58,7 +59,7 @@ def work_of(job: AnySettings, spec: ModelSpec, *, clips: int = 1) -> Work:
         return work
     width, height = computed_size(making, spec)
     window = min(job.window, making.frames)
-    windows = 1 + -(-(making.frames - window) // max(window - job.overlap, 1))
+    windows = len(windows_of(making.frames, window, job.overlap))
     if spec.refinement is None:  # the last part of the path alone
         passes = max(round(passes * job.strength), 1)
     return replace(
@@ -92,9 +93,7 @@ def prepare(components: Components, works: Sequence[Work]) -> Work:
     memory = components.memory
     work = next((work for work in works[:-1] if is_roomy(model, work, device, memory)), works[-1])
     plan = choose(model, work, device, memory)
-    if (
-        plan.stages and not work.eight_bits
-    ):  # memory is not plentiful, and another request may have left copies
+    if plan.stages and not work.eight_bits:  # memory is tight, and another request may have left copies
         forget(components.unet)
     follow(components, plan, device)
     if plan.rung != device.rungs[0]:
@@ -181,11 +180,8 @@ def _outlook(
     model: str, where: torch.device, dtype: str, memory: Memory, *, here: bool
 ) -> tuple[Outline, Device]:
     """A model as ``load`` would load it, and what is free for it."""
-    number_format = pick_dtype(dtype, where)
-    wide = where.type == "cpu" and dtype in ("auto", "float16")
-    outline = outline_named(model, number_format, torch.float32 if wide else number_format)
-    free = free_on(where) if here else None
-    return outline, within(Device(kind=where.type, free=UNKNOWN if free is None else free), memory)
+    outline = outline_named(model, pick_dtype(dtype, where), dtype_of_sides(dtype, where))
+    return outline, within(Device(kind=where.type, free=known_free(where) if here else UNKNOWN), memory)
 
 
 def _somewhere(device: str, memory: Memory) -> tuple[bool, torch.device]:
@@ -207,8 +203,13 @@ def device_of(components: Components) -> Device:
         for weight in network.parameters()
         if weight.device.type == device.type
     )
+    return Device(kind=device.type, free=known_free(device) + held)
+
+
+def known_free(device: torch.device) -> int:
+    """Free bytes of a device for this process; ``UNKNOWN`` where the system does not tell."""
     free = free_on(device)
-    return Device(kind=device.type, free=UNKNOWN if free is None else free + held)
+    return UNKNOWN if free is None else free
 
 
 def slow_note(components: Components, model: Outline, work: Work, plan: Plan) -> str | None:
@@ -223,5 +224,5 @@ def slow_note(components: Components, model: Outline, work: Work, plan: Plan) ->
     there = f" ({gb(device.free)} are there)" if device.free < UNKNOWN else ""
     return (
         f"{components.spec.name} on a processor: about {max(minutes, 1):.0f} minutes and {gb(need(whole))} "
-        f"of memory{there}; a GPU takes seconds, and fewer --frames, a smaller --size or fewer --steps less"
+        f"of memory{there}; a GPU is the place for it, and fewer --frames, a smaller --size or fewer --steps take less"
     )

@@ -7,6 +7,7 @@ from kinescribe.components import Components
 from kinescribe.errors import OptionError
 from kinescribe.media.video import Video
 from kinescribe.options import VideoToVideo
+from kinescribe.perf.fp8 import forget
 from kinescribe.pipelines.denoise import Step
 from kinescribe.pipelines.memory import release
 from kinescribe.pipelines.video_to_video import VideoToVideoPipeline
@@ -40,5 +41,10 @@ def refined(
 
 
 def freed(components: Components) -> None:
-    """Give back the memory of a model's weights, whoever still holds it; it cannot be used any more."""
+    """Give back the memory of a model's weights and of what was made of them, whoever still holds it.
+
+    It cannot be used any more.
+    """
+    forget(components.unet)
+    components.adapters.settle()
     components.to("meta")

@@ -75,7 +75,10 @@ class Watched:
 
 
 def first_bad_module(unet: UNet, calls: list[Call]) -> str:
-    """Name of the innermost module whose output is the first to be not finite; runs the network once more."""
+    """Name of the innermost module called whose output is the first to be not finite; runs the network once more.
+
+    Operations that take a module's weights without calling it are found by the module around them.
+    """
     found: list[str] = []
 
     def watch(name: str) -> object:

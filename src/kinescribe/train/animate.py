@@ -12,10 +12,10 @@ from kinescribe.catalog.papercut import ANIMATE
 from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
-from kinescribe.models.conditions import join
 from kinescribe.models.image_conditions import ImageConditions
 from kinescribe.models.unet import UNet
 from kinescribe.models.vision import VisionEncoder
+from kinescribe.pipelines.denoise import branches
 from kinescribe.train import weights
 from kinescribe.train.config import AnimateTraining
 from kinescribe.train.data import Drawn, Times, figure_masks, render_clips
@@ -96,7 +96,7 @@ class AnimateTask:
         path = plan("dpmpp_2m", Schedule(config.schedule), config.sheet_steps)
         steps = walked(
             model.unet,
-            {"positive": positive, "negative": negative, "both": join(negative, positive)},
+            branches(positive, negative),
             path.start * draws.initial(),
             path,
             draws.step,

@@ -32,7 +32,8 @@ from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.diffusion.trajectory import Trajectory
 from kinescribe.errors import DataError
-from kinescribe.models.conditions import Conditioning, join
+from kinescribe.models.conditions import Conditioning
+from kinescribe.pipelines.denoise import branches
 from kinescribe.train import report, weights
 from kinescribe.train.compiled import compile_blocks
 from kinescribe.train.config import DistillTraining
@@ -223,7 +224,7 @@ class DistillStage:
         negative = Conditioning(tokens=self.teacher.text(negative_words.to(start.device)))
         return walked(
             self.teacher.unet,
-            {"positive": positive, "negative": negative, "both": join(negative, positive)},
+            branches(positive, negative),
             start,
             way,
             lambda _: start,

@@ -21,15 +21,16 @@ from kinescribe.catalog.papercut import REFINE
 from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.diffusion.sdedit import noised, second_stage
-from kinescribe.models.conditions import Conditioning, join
+from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
+from kinescribe.pipelines.denoise import branches
 from kinescribe.train import weights
 from kinescribe.train.config import RefineTraining
 from kinescribe.train.data import Drawn, figure_masks, render_clips
 from kinescribe.train.denoising import Batch, Denoising, as_clips, decoded, encoded, walked
-from kinescribe.train.tasks import Pick, frozen
+from kinescribe.train.tasks import ENCODED_AT_ONCE, Pick, frozen
 
-ENCODED_AT_ONCE = 128
+LARGE_ENCODED_AT_ONCE = 128
 WEAR = 0.1
 """The most noise that latents of worn clips get, so that they err as generated ones do."""
 SOFT_SHARE = 0.25
@@ -73,8 +74,8 @@ class RefineTask:
         pairs = zip(render_clips(clips, config, device), render_clips(clips, small, device), strict=True)
         latents, enlarged = [], []
         for large, little in pairs:
-            latents.append(encoded(self.vae, large, ENCODED_AT_ONCE))
-            enlarged.append(encoded(self.vae, self._enlarged(little, generator), ENCODED_AT_ONCE))
+            latents.append(encoded(self.vae, large, LARGE_ENCODED_AT_ONCE))
+            enlarged.append(encoded(self.vae, self._enlarged(little, generator), LARGE_ENCODED_AT_ONCE))
         kept = {"latents": torch.cat(latents), "enlarged": torch.cat(enlarged)}
         kept["ids"] = torch.from_numpy(drawn.ids).to(device)
         if figures:
@@ -112,7 +113,7 @@ class RefineTask:
         )
         steps = walked(
             model.unet,
-            {"positive": positive, "negative": negative, "both": join(negative, positive)},
+            branches(positive, negative),
             noised(path, start, draws.initial()),
             path,
             draws.step,
@@ -149,7 +150,7 @@ class RefineTask:
         """Clips as the small autoencoder rebuilds them from latents that are a little off."""
         if len(frames) == 0:
             return frames
-        latents = as_clips(encoded(self.small_vae, frames, 4 * ENCODED_AT_ONCE)).float()
+        latents = as_clips(encoded(self.small_vae, frames, ENCODED_AT_ONCE)).float()
         n, device = len(frames), generator.device
         amount = WEAR * torch.rand(n, 1, 1, 1, 1, generator=generator, device=device)
         off = amount * torch.randn(latents.shape, generator=generator, device=device)

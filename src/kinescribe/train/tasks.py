@@ -14,11 +14,12 @@ from kinescribe.catalog import CATALOG, DEFAULT_MODEL
 from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
-from kinescribe.models.conditions import Conditioning, join
+from kinescribe.models.conditions import Conditioning
 from kinescribe.models.text import TextEncoder
 from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL
+from kinescribe.pipelines.denoise import branches
 from kinescribe.train import weights
 from kinescribe.train.config import DiffusionTraining
 from kinescribe.train.data import Drawn, figure_masks, render_clips, world_tokenizer
@@ -114,7 +115,7 @@ class TextToVideoTask:
         path = plan("dpmpp_2m", Schedule(config.schedule), config.sheet_steps)
         steps = walked(
             model.unet,
-            {"positive": positive, "negative": negative, "both": join(negative, positive)},
+            branches(positive, negative),
             path.start * draws.initial(),
             path,
             draws.step,

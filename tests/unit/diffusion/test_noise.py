@@ -20,11 +20,6 @@ def test_a_video_does_not_depend_on_its_batch() -> None:
     assert torch.equal(together.step(0)[1:2], alone.step(0))
 
 
-def test_the_dtype_changes_the_rounding_not_the_draw() -> None:
-    half, full = Noise([5], SHAPE, dtype=torch.float16), Noise([5], SHAPE)
-    assert torch.equal(half.initial(), full.initial().half())
-
-
 def test_noise_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
     Noise([5], SHAPE).initial()

@@ -31,7 +31,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from kinescribe.ops.linear_fp8_triton import TILE, _quantise_rows
 names = _quantise_rows.arg_names
-kinds = {"x_ptr": "*fp16", "out_ptr": "*fp8e4nv", "scale_ptr": "*fp32", "rows": "i32", "width": "i32", "least": "fp32"}
+kinds = {"x_ptr": "*fp16", "out_ptr": "*fp8e4nv", "scale_ptr": "*fp32", "rows": "i32", "width": "i32", "least": "fp32",
+         "largest": "fp32"}
 for width in (512, 2048, 8192):
     constants = {(names.index("ROWS"),): max(1, TILE // width), (names.index("WIDTH"),): width}
     signature = {name: kinds.get(name, "constexpr") for name in names}

@@ -67,6 +67,7 @@ def clip_of(video: Any) -> Float[Tensor, "f 3 h w"]:
     if getattr(video, "ndim", 0) == 5:
         video = _only(video)
     if isinstance(video, Tensor):
+        video = video.float() if video.dtype == torch.bfloat16 else video  # which numpy does not have
         video = video.detach().cpu().movedim(1, -1).numpy() if video.ndim == 4 else video
     if isinstance(video, np.ndarray) and np.issubdtype(video.dtype, np.floating):
         as_frames(video)  # for its complaints: range, shape, numbers that are none

@@ -186,7 +186,7 @@ class DiffusionPipeline(Switches, LoraLoading, ABC):
     def enable_sequential_cpu_offload(
         self, gpu_id: int | None = None, device: torch.device | str = "cuda"
     ) -> None:
-        """The same as ``enable_model_cpu_offload``: networks are moved whole, which is much faster."""
+        """The same as ``enable_model_cpu_offload``: networks are moved whole."""
         self.enable_model_cpu_offload(gpu_id, device)
 
     @property

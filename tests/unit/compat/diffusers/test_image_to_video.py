@@ -194,7 +194,12 @@ def test_wrong_arguments_are_named(
 
 
 def test_the_default_layer_may_be_named_as_published(pipe: door.I2VGenXLPipeline, image: Image.Image) -> None:
-    pipe(**BOAT, **{**SMALL, "num_inference_steps": 1}, image=image, clip_skip=1, output_type="latent")
+    options = {**BOAT, **SMALL, "num_inference_steps": 1, "image": image, "output_type": "latent"}
+    made = []
+    for named in ({}, {"clip_skip": 1}):
+        torch.manual_seed(0)
+        made.append(pipe(**options, **named).frames)
+    assert torch.equal(*made)
 
 
 def test_three_pictures_for_two_prompts_are_refused(pipe: door.I2VGenXLPipeline, image: Image.Image) -> None:
