@@ -161,7 +161,7 @@ def test_importing_every_module_does_nothing_in_a_bare_install() -> None:
     done = subprocess.run([sys.executable, "-c", PROBE, given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == ""
-    assert json.loads(done.stderr) == []
+    assert json.loads(done.stderr.splitlines()[-1]) == []  # torch itself may say before that it lacks Triton
 
 
 @pytest.mark.parametrize("part", ["options", "errors", "media", "catalog", "cli"])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import sys
 import unicodedata
 import warnings
@@ -74,6 +75,8 @@ class Terminal:
 
         warnings.simplefilter("always")
         warnings.showwarning = show
+        if not self.debug:  # torch built for CUDA logs that it lacks Triton, which no system but Linux has
+            logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 
 
 Speaker = Annotated[Terminal, Parameter(parse=False)]

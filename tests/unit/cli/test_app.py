@@ -89,6 +89,7 @@ def test_arguments_after_two_dashes_are_a_prompt(cli: Cli, pipeline: Any) -> Non
 def test_our_warnings_are_one_line_each_and_those_of_libraries_are_silent(
     cli: Cli, pipeline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import logging
     import warnings
 
     from kinescribe.errors import KinescribeWarning
@@ -99,6 +100,7 @@ def test_our_warnings_are_one_line_each_and_those_of_libraries_are_silent(
         for _ in range(2):
             warnings.warn("words were cut off", KinescribeWarning, stacklevel=1)
             warnings.warn("internal", DeprecationWarning, stacklevel=1)
+        assert not logging.getLogger("torch.utils.flop_counter").isEnabledFor(logging.WARNING)
         return stream(self, request)
 
     monkeypatch.setattr(type(pipeline), "stream", noisy)
