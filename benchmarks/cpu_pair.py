@@ -7,19 +7,20 @@ float32 and in bfloat16, ours there with the autoencoder in float32, as it comes
 it is faster. First both networks are compared in float32: the run stops if they do not agree. Theirs are filled
 through the table of names that our export uses; the export itself refuses Papercut, whose vocabulary is compact and
 whose first transformer has one head where their class has eight.
+
+Every side has a process of its own: ours with what our command sets for threads and heap, theirs as Python comes, and
+once more with our settings, so that it is plain what these do. The first clip of a process is the one that a command
+makes: it is a figure of its own.
 """
-
-import os
-
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # both as the command does: read once, when torch is imported
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import argparse
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import kinescribe
+from kinescribe.__main__ import THREADS
 from kinescribe.checkpoints.keymap import Aliases
 from kinescribe.checkpoints.source import Config, part
 from kinescribe.models.conditions import Conditioning
@@ -37,15 +39,23 @@ from kinescribe.perf.floor import clip_flops, matrix_speed
 from kinescribe.perf.machine import machine
 from kinescribe.perf.measure import Marks, walked
 from kinescribe.perf.outline import loaded
+from kinescribe.pipelines import heap
 from peers_diffusers import make_vae, unet_options
 
 PROMPT = "a red balloon rising over the sea at sunset"
 CPU = torch.device("cpu")
 AGREEMENT = 1e-4
 """Greatest difference between the networks in float32, as a share of the greatest number."""
+AS_OURS = " with our settings"
+SIDES = (
+    "kinescribe float32", "kinescribe auto", "diffusers float32", "diffusers bfloat16",
+    f"diffusers bfloat16{AS_OURS}",
+)  # fmt: skip
 
 Clip = Callable[[int], tuple[tuple[float, ...], np.ndarray]]
 """Seed in; seconds to the end of each step and of the frames, and the frames, out."""
+Ask = Callable[[int], list[float]]
+"""Seed in; those seconds out."""
 
 
 def main() -> None:
@@ -56,52 +66,111 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--steps", type=int, help="the model's own unless given")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--frames", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    plain = kinescribe.load("papercut", task="text-to-video", device="cpu", dtype="float32")
-    fast = kinescribe.load("papercut", task="text-to-video", device="cpu", dtype="auto")
-    steps = options.steps or plain.spec.defaults.steps
-    agreement = agreed(plain)
-    clips: dict[str, Clip] = {
-        "kinescribe float32": ours(plain, steps),
-        f"kinescribe {str(fast.components.dtype).removeprefix('torch.')}": ours(fast, steps),
-        "diffusers float32": theirs(plain, steps, torch.float32),
-        "diffusers bfloat16": theirs(plain, steps, torch.bfloat16),
-    }
+    if options.side:
+        serve(options.side, options.steps, options.frames)
+        return
+    pipe = papercut("float32")
+    steps = options.steps or pipe.spec.defaults.steps
+    agreement = agreed(pipe)
     result = machine(CPU, "diffusers") | {"model": "papercut", "steps": steps, "agreement": agreement}
-    result |= measured(clips, options.runs) | floor(plain, steps)
+    result |= measured(steps, options.runs) | floor(pipe, steps)
     print(told(result))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(clips: dict[str, Clip], runs: int) -> dict[str, Any]:
-    """A clip of each that does not count, then ``runs`` of each in turns; their medians and the better formats."""
-    first = {name: clip(0)[1] for name, clip in clips.items()}
-    walks: dict[str, list[tuple[float, ...]]] = {name: [] for name in clips}
-    for run in range(runs):
-        for name, clip in clips.items():
-            walks[name].append(clip(run)[0])
-            print(f"run {run + 1} of {runs}, {name}: {sum(walks[name][-1]):.2f} s", file=sys.stderr)
-    sides = {name: figures(of_one) for name, of_one in walks.items()}
+def papercut(dtype: str) -> Any:
+    """Our pipeline."""
+    return kinescribe.load("papercut", task="text-to-video", device="cpu", dtype=dtype)
+
+
+@contextmanager
+def at_work(side: str, steps: int, frames: Path) -> Iterator[Ask]:
+    """A side in a process of its own, which is asked for clips and leaves the frames of the first in a file."""
+    environment = {name: value for name, value in os.environ.items() if name not in THREADS}
+    if has_our_settings(side):
+        environment |= THREADS
+    command = [sys.executable, __file__, "--side", side, "--steps", str(steps), "--frames", str(frames)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin and process.stdout
+        asked, answers = process.stdin, process.stdout
+
+        def ask(seed: int) -> list[float]:
+            print(seed, file=asked, flush=True)
+            answer = answers.readline()
+            if not answer:
+                raise SystemExit(f"the process of {side} ended")
+            return [float(seconds) for seconds in json.loads(answer)]
+
+        yield ask
+        asked.close()
+
+
+def has_our_settings(side: str) -> bool:
+    """Whether threads and heap of a side's process are set as our command sets them."""
+    return side.startswith("kinescribe") or side.endswith(AS_OURS)
+
+
+def serve(side: str, steps: int, frames: Path) -> None:
+    """In the process of a side: for every seed that comes in a clip, and its seconds out."""
+    if not has_our_settings(side):  # but theirs are filled from a pipeline of ours, which would set the heap
+        heap.keep_freed = lambda: None
+    who, dtype = side.removesuffix(AS_OURS).split()
+    if who == "kinescribe":
+        clip = ours(papercut(dtype), steps)
+    else:
+        clip = theirs(papercut("float32"), steps, getattr(torch, dtype))
+    for line in sys.stdin:
+        intervals, made = clip(int(line))
+        if not frames.exists():
+            np.save(frames, made)
+        print(json.dumps(intervals), flush=True)
+
+
+def measured(steps: int, runs: int) -> dict[str, Any]:
+    """A first clip of each, then ``runs`` of each in turns; their medians and the better formats."""
+    walks: dict[str, list[list[float]]] = {name: [] for name in SIDES}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        asks = {side: stack.enter_context(at_work(side, steps, folder / f"{side}.npy")) for side in SIDES}
+        for run in range(runs + 1):
+            for side, ask in asks.items():
+                walks[side].append(ask(run))
+                print(f"run {run} of {runs}, {side}: {sum(walks[side][-1]):.2f} s", file=sys.stderr)
+        made = [np.load(folder / f"{who} float32.npy").astype(int) for who in ("kinescribe", "diffusers")]
+    sides = {side: figures(of_one) for side, of_one in walks.items()}
     better = {
-        who: min((name for name in sides if name.startswith(who)), key=lambda n: sides[n]["seconds_per_clip"])
+        who: min((side for side in sides if side.startswith(who)), key=lambda n: sides[n]["seconds_per_clip"])
         for who in ("kinescribe", "diffusers")
     }
-    difference = np.abs(first["kinescribe float32"].astype(int) - first["diffusers float32"]).mean()
-    ratio = sides[better["diffusers"]]["seconds_per_clip"] / sides[better["kinescribe"]]["seconds_per_clip"]
-    return {"sides": sides, "better": better, "faster": ratio, "mean_level_difference": float(difference)}
-
-
-def figures(walks: list[tuple[float, ...]]) -> dict[str, Any]:
-    """Of one side: seconds of each clip, and the medians; the first step, which reads the prompt, is left out."""
-    clips, steps = [sum(walk) for walk in walks], [s for walk in walks for s in walk[1:-1]]
+    figures_of = {who: sides[side] for who, side in better.items()}
     return {
+        "sides": sides,
+        "better": better,
+        **{
+            name: figures_of["diffusers"][key] / figures_of["kinescribe"][key]
+            for name, key in (("faster", "seconds_per_clip"), ("faster_first", "first_clip_seconds"))
+        },
+        "mean_level_difference": float(np.abs(made[0] - made[1]).mean()),
+    }
+
+
+def figures(walks: list[list[float]]) -> dict[str, Any]:
+    """Of one side: seconds of each clip, and the medians; the first step, which reads the prompt, is left out."""
+    first, *rest = walks
+    clips, steps = [sum(walk) for walk in rest], [s for walk in rest for s in walk[1:-1]]
+    return {
+        "first_clip_seconds": sum(first),
         "clip_seconds": clips,
         "seconds_per_clip": median(clips),
         "ms_per_step": 1000 * median(steps),
         "step_ms_spread": [1000 * min(steps), 1000 * max(steps)],
-        "ms_after_steps": 1000 * median(walk[-1] for walk in walks),
+        "ms_after_steps": 1000 * median(walk[-1] for walk in rest),
     }
 
 
@@ -227,15 +296,20 @@ def floor(pipe: Any, steps: int) -> dict[str, Any]:
 
 def told(result: dict[str, Any]) -> str:
     """The figures for people."""
+    width = max(map(len, SIDES))
     lines = [f"{result['device']}, {result['threads']} threads, {result['date']}, {result['versions']}"]
-    lines.append(f"{'':22}  s/clip  least to most   ms/step")
+    lines.append(f"{'':{width}}  s/clip  least to most  first clip   ms/step")
     for name, side in result["sides"].items():
         low, high = min(side["clip_seconds"]), max(side["clip_seconds"])
         lines.append(
-            f"{name:22} {side['seconds_per_clip']:7.2f}  {low:5.2f} to {high:5.2f}  {side['ms_per_step']:8.1f}"
+            f"{name:{width}} {side['seconds_per_clip']:7.2f}  {low:5.2f} to {high:5.2f} "
+            f"{side['first_clip_seconds']:11.2f}  {side['ms_per_step']:8.1f}"
         )
     better = result["better"]
-    lines.append(f"{better['kinescribe']} is {result['faster']:.2f} times as fast as {better['diffusers']}")
+    lines.append(
+        f"{better['kinescribe']} is {result['faster']:.2f} times as fast as {better['diffusers']}, "
+        f"{result['faster_first']:.2f} times in the first clip"
+    )
     return "\n".join(lines)
 
 

@@ -97,7 +97,7 @@ def test_the_pair_on_a_processor_agrees_before_it_is_timed(tmp_path: Path) -> No
     run("benchmarks/cpu_pair.py", "--runs", "1", "--steps", "2", "--out", str(out))
     result = json.loads(out.read_text(encoding="utf-8"))
     assert max(result["agreement"].values()) < 1e-4
-    assert len(result["sides"]) == 4 and all(side["ms_per_step"] > 0 for side in result["sides"].values())
+    assert len(result["sides"]) == 5 and all(side["ms_per_step"] > 0 for side in result["sides"].values())
     assert set(result["better"].values()) <= set(result["sides"])
 
 

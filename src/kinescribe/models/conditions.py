@@ -55,5 +55,8 @@ def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 def spread(x: Shaped[Tensor, "s ..."], count: int) -> Shaped[Tensor, "b ..."]:
-    """``x`` as often behind itself as makes a batch of ``count``, a multiple of its own."""
-    return x if len(x) == count else x.repeat(count // len(x), *(1,) * (x.ndim - 1))
+    """``x`` as often behind itself as makes a batch of ``count``, a multiple of its own; clips lie channels-last."""
+    if len(x) == count:
+        return x
+    times = count // len(x), *(1,) * (x.ndim - 1)
+    return x.movedim(1, -1).repeat(times).movedim(-1, 1) if x.ndim == 5 else x.repeat(times)

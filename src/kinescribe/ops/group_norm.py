@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from kinescribe.ops.select import kernels_serve
 
 FEW_PIXELS = 1024
-"""Below so many pixels the library's CPU kernel goes a slow way through channels-last memory: it gets a copy that is
-not, and the result is copied back."""
+"""Below so many pixels the library's CPU kernel for half precision goes a slow way through channels-last memory: it
+gets a copy that is not, and the result is copied back."""
 
 
 def group_norm_reference(
@@ -65,13 +65,22 @@ def group_norm(
         x = x + shift.repeat_interleave(len(x) // len(shift), 0)[:, :, None, None]
     if torch.compiler.is_compiling():
         return group_norm_by_channel(x, groups, weight, bias, eps, silu=silu)
-    if x.device.type == "cpu" and x.shape[-2] * x.shape[-1] < FEW_PIXELS:
-        x = x.contiguous()
+    if x.device.type == "cpu":
+        x = _as_the_library_likes(x)
     out = F.group_norm(x, groups, weight, bias, eps)
     if silu:
         out = F.silu(out, inplace=not out.requires_grad)
     # The CUDA kernel returns contiguous memory whatever it was given, which would undo the layout.
     return out.contiguous(memory_format=torch.channels_last)
+
+
+def _as_the_library_likes(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """``x`` in memory that the library's CPU kernel is fast with."""
+    if x.dtype != torch.float32 and x.shape[-2] * x.shape[-1] < FEW_PIXELS:
+        return x.contiguous()
+    if len(x) == 1:  # a step to the next of one means nothing, but the library tells the layout by it
+        return x.as_strided(x.shape, (x.numel(), *x.stride()[1:]))
+    return x
 
 
 class GroupNorm(nn.Module):

@@ -14,6 +14,7 @@ from kinescribe.perf.calibration import WORKSPACE
 from kinescribe.perf.fit import within
 from kinescribe.perf.outline import outline_of
 from kinescribe.perf.plan import Device
+from kinescribe.pipelines import heap
 from kinescribe.pipelines.checks import require_kind
 from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype, spare_threads
 from kinescribe.pipelines.image_to_video import ImageToVideoPipeline
@@ -95,6 +96,8 @@ def load(
     where = pick_device(device)
     number_format = pick_dtype(dtype, where)
     spare_threads()
+    if where.type == "cpu":
+        heap.keep_freed()
     if kind is not None:  # before gigabytes are read
         known = CATALOG.get(str(model))
         require_kind(known or describe(locate(model), variant=variant, spec=None).spec, kind)

@@ -18,6 +18,7 @@ from kinescribe.errors import KinescribeWarning, NumbersError, PromptWarning
 from kinescribe.models.tokenizer import Tokenizer, Tokens
 from kinescribe.models.vae import AutoencoderKL
 from kinescribe.ops.slices import at_most, pixels_at_once
+from kinescribe.pipelines import heap
 from kinescribe.pipelines.memory import is_out_of_memory, release, stage
 
 FLAT_SPREAD = 2.0
@@ -34,13 +35,17 @@ def at_work(components: Components, name: str) -> Iterator[None]:
     Not to be held across a ``yield``.
     """
     placement = components.placement
-    with stage(name):
-        if placement is None:
-            yield
-            return
-        placement.enter(name)
-        with at_most(pixels=placement.pixels):
-            yield
+    try:
+        with stage(name):
+            if placement is None:
+                yield
+                return
+            placement.enter(name)
+            with at_most(pixels=placement.pixels):
+                yield
+    finally:
+        if components.device.type == "cpu":
+            heap.give_back()
 
 
 def encode_text(

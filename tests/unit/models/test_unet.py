@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kinescribe.checkpoints.modelscope import UNET as FULL
+from kinescribe.models import unet
 from kinescribe.models.conditions import Conditioning, join
 from kinescribe.models.unet import UNet, sinusoid
 
@@ -149,6 +150,20 @@ def test_what_comes_before_the_text_is_done_once_for_two_texts() -> None:
         part.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     unet(x, t, join(one, Conditioning(tokens=one.tokens + 1)))
     assert seen == [2, 2, 4]
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_clips_lie_channels_last_all_the_way(clips: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, t, one) = tiny(), inputs(clips)
+    already: list[bool] = []
+
+    def spy(x: Tensor) -> Tensor:
+        already.append(x.is_contiguous(memory_format=torch.channels_last_3d) and x.stride(1) == 1)
+        return x.contiguous(memory_format=torch.channels_last_3d)
+
+    monkeypatch.setattr(unet, "channels_last", spy)
+    model(x, t, join(one, Conditioning(tokens=one.tokens + 1)))
+    assert already == [False] + [True] * 4  # the input, then what each block of the decoder is given
 
 
 def test_weights_laid_together_give_the_same_numbers() -> None:

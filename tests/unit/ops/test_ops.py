@@ -57,6 +57,25 @@ def test_group_norm_equals_its_reference_and_stays_channels_last(silu: bool) -> 
     assert out.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_group_norm_of_one_clip_goes_by_its_channels_not_by_the_step_to_a_next() -> None:
+    x = double(2, 12, 40, 32).float().contiguous(memory_format=torch.channels_last)[1].unsqueeze(0)
+    assert x.stride() == (12, 1, 384, 12)  # what the library takes for no layout it knows
+    weight, bias = double(12).float(), double(12).float() + 1
+    out = group_norm(x, 4, weight, bias, 1e-5, silu=False)
+    torch.testing.assert_close(out, group_norm_reference(x, 4, weight, bias, 1e-5, silu=False))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("pixels", [8, 48])  # a side: below and above where the library's kernel is fast
+def test_group_norm_in_half_precision_rounds_and_no_more(pixels: int) -> None:
+    x = double(2, 12, pixels, pixels).bfloat16().contiguous(memory_format=torch.channels_last)
+    weight, bias = double(12).bfloat16(), double(12).bfloat16()
+    out = group_norm(x, 4, weight, bias, 1e-5, silu=False)
+    expected = group_norm_reference(x.double(), 4, weight.double(), bias.double(), 1e-5, silu=False)
+    torch.testing.assert_close(out.double(), expected, atol=0.02, rtol=0.02)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("silu", [False, True])
 def test_group_norm_by_channel_equals_its_reference_and_keeps_the_layout(silu: bool) -> None:
     x = (double(2, 12, 5, 3).float() + 3).contiguous(memory_format=torch.channels_last)
