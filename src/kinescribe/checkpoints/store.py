@@ -1,6 +1,6 @@
 """Where models lie on this computer, and whether their files are still the ones that were written.
 
-The one module that reads an environment variable (``KINESCRIBE_HOME``). It needs no torch, and never the network.
+It reads an environment variable, ``KINESCRIBE_HOME``. It needs no torch, and never the network.
 """
 
 import json
