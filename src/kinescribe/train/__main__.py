@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from kinescribe.errors import KinescribeError
+from kinescribe.train.ranks import end
 from kinescribe.train.runs import train
 
 
@@ -28,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

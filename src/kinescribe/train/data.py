@@ -111,9 +111,9 @@ class Scribe:
         return self._pending.pop(number).result()
 
     def close(self) -> None:
-        """End the workers; what they have begun is dropped."""
+        """End the workers; what they have begun they finish, what waits is dropped."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(cancel_futures=True)
 
     def _seed(self, number: int) -> int:
         return int(np.random.SeedSequence([*self._root, number]).generate_state(1)[0])

@@ -1,11 +1,12 @@
 """The processes of one run: alone, or started by torchrun with one process a device."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -85,7 +86,7 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Ranks:
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if kind == "cuda" and not torch.cuda.is_available():
         raise DataError("run.device=cuda but no CUDA device is visible: use --set run.device=cpu")
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    world, rank = processes(), int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device("cpu")
     if kind == "cuda":
@@ -95,6 +96,24 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Ranks:
     if world > 1:
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     return Ranks(rank=rank, world=world, device=place)
+
+
+def processes() -> int:
+    """How many processes the run has, as torchrun tells."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def end(code: int) -> NoReturn:
+    """End this process with an exit code; call it last.
+
+    One of several ends at once: threads of a process group outlive it, and one that lets go of its last tensor while
+    Python takes itself down aborts the process ("terminate called without an active exception").
+    """
+    if processes() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _is_loss(error: RuntimeError) -> bool:

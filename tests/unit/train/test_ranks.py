@@ -24,7 +24,14 @@ from kinescribe.train import ranks
 ranks.PATIENCE = timedelta(seconds=int(os.environ["PATIENCE"]))
 Path(os.environ["PIDS"], os.environ["RANK"]).write_text(str(os.getpid()))
 from kinescribe.train.__main__ import main
-sys.exit(main())
+ranks.end(main())
+"""
+ENDING = """
+import atexit
+from kinescribe.train.ranks import end
+atexit.register(print, "taken down")
+print("done", end=" ")
+end(3)
 """
 
 
@@ -36,6 +43,15 @@ def test_a_process_alone_agrees_with_itself() -> None:
     assert ranks.stack(torch.arange(3)).shape == (1, 3)
     assert ranks.mean(torch.ones(2)).tolist() == [1, 1]
     assert ranks.wrap(model) is model
+
+
+@pytest.mark.parametrize(("world", "said"), [("1", "done taken down"), ("2", "done")])
+def test_one_of_several_processes_ends_without_taking_python_down(world: str, said: str) -> None:
+    environment = {**os.environ, "WORLD_SIZE": world}
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDING], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (3, said, "")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
