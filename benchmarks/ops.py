@@ -62,7 +62,7 @@ class Device:
         return 1e6 * max(case.moved / self.copy, case.operations / self.product)
 
 
-def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
+def last(result: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The last tensor of a result: the norm where a sum comes with it."""
     return result if isinstance(result, Tensor) else result[-1]
 
@@ -295,11 +295,11 @@ def compared(case: Case, device: Device) -> dict[str, Any]:
     """Times of all versions, after a check that they agree."""
     torch.cuda.empty_cache()
     arguments = case.inputs()
-    expected = first(case.versions["plain"](*arguments)).double()
+    expected = last(case.versions["plain"](*arguments)).double()
     times: dict[str, float] = {}
     for name, version in case.versions.items():
         try:
-            error = (first(version(*arguments)).double() - expected).norm() / expected.norm()
+            error = (last(version(*arguments)).double() - expected).norm() / expected.norm()
         except (
             triton.runtime.errors.OutOfResources
         ) as problem:  # a tile of the sweep that this device cannot hold

@@ -98,6 +98,7 @@ def within(case: Case, device: torch.device, dtype: torch.dtype, gib: float) -> 
     torch.cuda.set_per_process_memory_fraction(gib * 2**30 / total, device)
     pipe = pipeline(case, device, dtype, towers=True)
     forget_peak(device)
-    done = walked(events(case, pipe, 0, case.steps if case.whole else 2), device)
-    steps = done.intervals[1:-1]
-    return clip_row(device, done.seconds, [done.seconds], list(steps)) | {"limit_gib": gib}
+    steps = case.steps if case.whole else 2
+    done = walked(events(case, pipe, 0, steps), device)
+    row = clip_row(device, done.seconds, [done.seconds], list(done.intervals[1:-1]))
+    return row | {"limit_gib": gib, "steps": steps}

@@ -72,7 +72,7 @@ def _line(row: dict[str, Any]) -> str:
     def number(name: str, form: str) -> str:
         return format(row[name], form) if row.get(name) is not None else ""
 
-    limit = f", limit of {row['limit_gib']:g} GiB" if "limit_gib" in row else ""
+    limit = f", limit of {row['limit_gib']:g} GiB, {row['steps']} steps" if "limit_gib" in row else ""
     cells = (
         f"{row['case']}, {row['frames']} x {row['width']} x {row['height']}{limit}",
         SIDES[row["side"]],

@@ -1,7 +1,5 @@
 """The diffusers door against diffusers itself, both reading the same folder."""
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,12 @@ from torch import Tensor
 import kinescribe.compat.diffusers as door
 from goldens import folder
 
-pytestmark = pytest.mark.slow  # importing diffusers and its model classes takes seconds
+# importing diffusers and its model classes takes seconds
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 FOLDER = folder("text_to_video/diffusers")
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_frames": 3, "output_type": "latent"}
 PANDA = "A panda eating bamboo on a rock."
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The doors that take pictures and clips against diffusers itself, both reading the same folder."""
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,8 @@ from torch import Tensor
 import kinescribe.compat.diffusers as door
 from goldens import folder
 
-pytestmark = pytest.mark.slow  # importing diffusers and its model classes takes seconds
+# importing diffusers and its model classes takes seconds
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
@@ -23,13 +22,6 @@ PANDA = "A panda eating bamboo on a rock."
 BOAT, BLURRY = "a red boat on the sea", "blurry, ugly"
 SAME = 5e-5
 """Greatest difference allowed, as a share of the greatest value."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def theirs(kind: str, path: Any, **options: Any) -> Any:

@@ -83,7 +83,7 @@ def convert(
     require_intact(source.path)
     chosen = None if dtype is None else _DTYPES[dtype]
     configs = [part.config for part in source.parts if part.name in ("unet", "conditions", "text")]
-    read = [read_lora(Path(path), configs, allow_partial=allow_partial) for path, _ in loras]
+    read = [read_lora(Path(path).expanduser(), configs, allow_partial=allow_partial) for path, _ in loras]
     added = _added(read, [scale for _, scale in loras])
     with staged(Path(out), overwrite=overwrite) as folder:
         cannot_hold = writer(folder, _content(source, added), chosen) or ()

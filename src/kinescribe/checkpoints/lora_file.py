@@ -9,13 +9,12 @@ from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
-from kinescribe.checkpoints.files import read_json, safetensors_metadata, sha256
+from kinescribe.checkpoints.files import WEIGHT_SUFFIXES, read_json, safetensors_metadata, sha256
 from kinescribe.checkpoints.lora_names import Pair, pairs_in
 from kinescribe.checkpoints.read import WeightFile, open_weights
 from kinescribe.errors import WeightsError
 
 PEFT_CONFIG = "adapter_config.json"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _NAMES = ("adapter_model", "pytorch_lora_weights")
 _DIFFUSERS_NOTE = "lora_adapter_metadata"
 
@@ -63,11 +62,11 @@ class LoraFile:
         peft = self.peft.get(pair.part, {})
         if "lora_alpha" not in peft:
             return 1.0
-        patterns: dict[str, Any] = peft.get("alpha_pattern") or {}
-        fitting = [value for key, value in patterns.items() if _ends_in(pair.module, key)]
-        noted = (fitting or [peft["lora_alpha"]])[0]
-        alpha = float(noted) if isinstance(noted, int | float) else float("nan")
-        alpha = _require_alpha(self.path, "lora_alpha", alpha)
+        patterns = peft.get("alpha_pattern") or {}
+        if not isinstance(patterns, dict):
+            raise WeightsError(f"{self.path}: its alpha_pattern is no table: fetch it again")
+        fitting = [v for key, v in patterns.items() if _ends_in(pair.module, key.removeprefix("text_model."))]
+        alpha = _require_alpha(self.path, "lora_alpha", _number((fitting or [peft["lora_alpha"]])[0]))
         return alpha / (sqrt(rank) if peft.get("use_rslora") else rank)
 
 
@@ -77,7 +76,7 @@ def is_lora(path: Path) -> bool:
         names = [item.name for item in path.iterdir()]
         adapter = PEFT_CONFIG in names or any(name.startswith(_NAMES) for name in names)
         return adapter and "model_index.json" not in names
-    if path.suffix not in SUFFIXES or not path.is_file():
+    if path.suffix not in WEIGHT_SUFFIXES or not path.is_file():
         return False
     try:
         pairs_in(path, open_weights([path]).shapes)
@@ -126,10 +125,10 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise WeightsError(f"{path}: no such file or folder: correct the path")
-    found = sorted(item for item in path.iterdir() if item.suffix in SUFFIXES and item.is_file())
+    found = sorted(item for item in path.iterdir() if item.suffix in WEIGHT_SUFFIXES and item.is_file())
     for name in _NAMES:
-        named = [item for item in found if item.stem.startswith(name)]
-        if named:  # .safetensors comes behind .bin
+        named = [item for item in found if item.stem == name] or [i for i in found if i.stem.startswith(name)]
+        if len({item.stem for item in named}) == 1:  # .safetensors comes behind .bin
             return named[-1:]
     parts = [[item for item in found if part in item.stem] for part in ("unet", "text_encoder")]
     if len(found) == 1:
@@ -179,6 +178,14 @@ def _classes(text: str | None) -> list[str]:
 
 def _ends_in(module: str, pattern: str) -> bool:
     return len(pattern) < 500 and re.fullmatch(rf"(.*\.)?{re.escape(pattern)}", module) is not None
+
+
+def _number(noted: object) -> float:
+    """What JSON holds as a number; NaN for anything else, infinity for a whole number beyond all floats."""
+    try:
+        return float(noted) if isinstance(noted, int | float) else float("nan")
+    except OverflowError:
+        return float("inf")
 
 
 def _require_alpha(path: Path, name: str, alpha: float) -> float:

@@ -119,7 +119,9 @@ def _located(layer: str) -> tuple[str, str]:
     if re.match(r"unet:|text_encoder:", layer):
         network, _, number = layer.partition(":")
         return ("unet" if network == "unet" else "text"), number
-    text = re.match(r"text_encoder\.|text_model\.|lora_te\d?_|(transformer\.)?resblocks\.", layer)
+    text = re.match(
+        r"(base_model\.model\.)?text_(encoder|model)\.|lora_te\d?_|(transformer\.)?resblocks\.", layer
+    )
     for pattern, replacement in _TEXT if text else _UNET:
         layer = re.sub(pattern, replacement, layer)
     return ("text" if text else "unet"), layer

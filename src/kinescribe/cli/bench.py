@@ -150,7 +150,9 @@ def floor(video: Any, pipe: Pipeline, steps: int, seconds: float) -> dict[str, A
     from kinescribe.perf.demand import Work
     from kinescribe.perf.floor import clip_flops, matrix_speed
     from kinescribe.perf.outline import loaded
+    from kinescribe.pipelines.planning import PASSES_A_STEP
 
+    request = video.recipe["request"]
     components, (width, height), frames = pipe.components, video.size, len(video.frames)
     picture = pipe.spec.picture
     shown = frames if pipe.spec.kind == "video-to-video" else int(picture is not None and picture.first_frame)
@@ -160,8 +162,8 @@ def floor(video: Any, pipe: Pipeline, steps: int, seconds: float) -> dict[str, A
         width=width,
         height=height,
         clips=1,
-        guided=video.recipe["request"]["guidance"] > 1,
-        passes=steps,
+        guided=request["guidance"] > 1,
+        passes=steps * PASSES_A_STEP.get(request["sampler"], 1),
         encoded=shown,
     )
     flops = clip_flops(loaded(components), work)

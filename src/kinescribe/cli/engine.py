@@ -94,9 +94,8 @@ class Engine:
                 f"warning: the clip was made with other weights of {spec.name}: the frames will differ"
             )
         for lora in self.loras:
-            scale = 1.0 if lora.scale is None else lora.scale
-            found = pipeline.load_lora(lora.path, scale, allow_partial=self.allow_partial)
-            terminal.note(f"{found}, scale {scale:g}")
+            found = pipeline.load_lora(lora.path, lora.strength, allow_partial=self.allow_partial)
+            terminal.note(f"{found}, scale {lora.strength:g}")
         return pipeline
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from kinescribe.checkpoints.files import WEIGHT_SUFFIXES
 from kinescribe.cli import flags
 from kinescribe.cli.terminal import Speaker, Terminal
 from kinescribe.errors import KinescribeError
@@ -14,12 +15,11 @@ Clip = Annotated[str, Parameter(help="A clip: .mp4, .webm, .gif, .webp, or a fol
 ClipOrLora = Annotated[
     str, Parameter(name="clip", help="A clip: .mp4, .webm, .gif, .webp, a folder of PNG frames; or a LoRA.")
 ]
-LORA_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def inspect(clip: ClipOrLora, *, as_json: flags.AsJson = False, terminal: Speaker) -> None:
     """Show what a clip is and how it was made, or what a LoRA is."""
-    if Path(clip).suffix.lower() in LORA_FILES or (Path(clip) / "adapter_config.json").is_file():
+    if Path(clip).suffix.lower() in WEIGHT_SUFFIXES or (Path(clip) / "adapter_config.json").is_file():
         say_lora(Path(clip), as_json=as_json, terminal=terminal)
         return
     from kinescribe.media.read import read_recipe, read_video

@@ -15,6 +15,11 @@ class LoraChoice:
     path: str
     scale: float | None
 
+    @property
+    def strength(self) -> float:
+        """The scale, where nothing else is known."""
+        return 1.0 if self.scale is None else self.scale
+
     def require_here(self) -> None:
         """Raise WeightsError for what is no LoRA, before the model is read."""
         from kinescribe.checkpoints.lora_file import open_lora

@@ -198,7 +198,7 @@ def convert(
     from kinescribe.checkpoints.convert import convert as write
 
     terminal.note(f"reading {source}")
-    loras = [(choice.path, 1.0 if choice.scale is None else choice.scale) for choice in map(parse_lora, lora)]
+    loras = [(choice.path, choice.strength) for choice in map(parse_lora, lora)]
     report = write(
         source, out, to, dtype,
         variant=variant, as_model=as_model, base=base, overwrite=overwrite, loras=loras, allow_partial=allow_partial,

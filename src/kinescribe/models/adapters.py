@@ -6,6 +6,7 @@ lies on it: to subtract again would leave the rounding of the sum, and the model
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from jaxtyping import Float
@@ -153,6 +154,6 @@ class Adapters:
 
 
 def _finite(scale: float) -> float:
-    if not abs(scale) < float("inf"):
+    if not isfinite(scale):
         raise OptionError(f"scale={scale}: use a finite number, 1 for an adapter as it was trained")
     return float(scale)

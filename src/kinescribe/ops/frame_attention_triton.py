@@ -89,7 +89,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """
     q, k, v = _alike(q, k, v)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    grid, sizes = _launch(q, heads)
+    grid, sizes = _grid(q, heads)
     _forward[grid](q, k, v, out, q.shape[2], q.shape[1], heads, q.stride(2), **sizes)
     return out
 
@@ -98,7 +98,7 @@ def backward(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int) -> tuple
     """Gradients of q, k and v."""
     q, k, v, grad = (x.contiguous() for x in (q, k, v, grad))
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    grid, sizes = _launch(q, heads)
+    grid, sizes = _grid(q, heads)
     _backward[grid](q, k, v, grad, dq, dk, dv, q.shape[2], q.shape[1], q.stride(2), **sizes)
     return dq, dk, dv
 
@@ -112,7 +112,7 @@ def _alike(*parts: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.contiguous() for part in parts)
 
 
-def _launch(q: Tensor, heads: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
+def _grid(q: Tensor, heads: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
     """Grid and constants; the heads of a pixel lie next to each other, so their programs run together."""
     b, frames, n, width = q.shape
     d, padded = width // heads, max(16, triton.next_power_of_2(frames))

@@ -232,7 +232,7 @@ def forward(
         _whole[block.count, b](
             x, shift, weight, bias, out, rows, groups, repeats, eps,
             SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
-            num_warps=4 if numbers <= 4096 else 8 if numbers <= 16384 else 16,
+            num_warps=4 if numbers <= 4096 else 8,
         )  # fmt: skip
         return out
     block = _block(channels, groups, 256)

@@ -45,9 +45,6 @@ def add_layer_norm(
 class LayerNorm(nn.LayerNorm):
     """The library's layer over one axis, with the parameters under the same names, through :func:`layer_norm`."""
 
-    def __init__(self, width: int, *, eps: float = 1e-5) -> None:
-        super().__init__(width, eps=eps)
-
     def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
         """Same shape."""
         return layer_norm(x, self.weight, self.bias, self.eps)

@@ -11,6 +11,7 @@ from kinescribe.components import Components, Pass
 from kinescribe.models.conditions import Conditioning
 from kinescribe.perf.graph import Recorder
 from kinescribe.perf.offload import Pack, Streamed
+from kinescribe.perf.outline import named_networks
 from kinescribe.perf.plan import Plan, Rung, networks_at
 
 
@@ -27,7 +28,7 @@ class Applied:
         self.plan = plan
         self._device = device
         self._lower = lower
-        self._networks = _named(components)
+        self._networks = named_networks(components)
         self._here = {name for name, network in self._networks.items() if _place(network) == device.type}
         self._packs: dict[PartName, Pack] = {}
         self._streamed: Streamed | None = None
@@ -120,17 +121,6 @@ class Applied:
             pinned = self._device.type == "cuda"
             self._packs[name] = Pack(self._networks[name].parameters(), pinned=pinned)
         return self._packs[name]
-
-
-def _named(components: Components) -> dict[PartName, nn.Module]:
-    every: dict[PartName, nn.Module | None] = {
-        "unet": components.unet,
-        "vae": components.vae,
-        "text": components.text,
-        "conditions": components.conditions,
-        "vision": components.vision,
-    }
-    return {name: network for name, network in every.items() if network is not None}
 
 
 def _place(network: nn.Module) -> str:

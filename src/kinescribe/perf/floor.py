@@ -12,8 +12,8 @@ from kinescribe.perf.outline import Outline
 from kinescribe.perf.speed import speeds
 
 HALF_PRECISION_SPEEDS = {"NVIDIA H200": 790e12}
-"""Operations a second of a large product in half precision, rounded from a measurement with torch 2.11. Other devices
-and formats are measured when asked for."""
+"""Operations a second of a large product in half precision, rounded from the 787e12 that torch 2.11 reached. Other
+devices and formats are measured when asked for."""
 
 
 def clip_flops(model: Outline, work: Work) -> int:

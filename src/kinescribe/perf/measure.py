@@ -75,10 +75,9 @@ def timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:
     return sum(marks.intervals()), result
 
 
-def repeated(work: Callable[[], object], device: torch.device, *, runs: int, warmup: int = 1) -> Times:
-    """``work`` timed ``runs`` times after ``warmup`` runs that do not count; its results are let go."""
-    for _ in range(warmup):
-        work()
+def repeated(work: Callable[[], object], device: torch.device, *, runs: int) -> Times:
+    """``work`` timed ``runs`` times after one that does not count; its results are let go."""
+    work()
     return Times(tuple(timed(work, device)[0] for _ in range(runs)))
 
 

@@ -77,15 +77,21 @@ def published(spec: ModelSpec, dtype: torch.dtype, side_dtype: torch.dtype) -> O
     return _outline(spec, configs, dtype, side_dtype)
 
 
-def loaded(components: Components) -> Outline:
-    """The outline of a model that is loaded."""
-    networks: dict[PartName, nn.Module | None] = {
+def named_networks(components: Components) -> dict[PartName, nn.Module]:
+    """All networks that a model has, by the names of its parts."""
+    every: dict[PartName, nn.Module | None] = {
         "unet": components.unet,
         "vae": components.vae,
         "text": components.text,
+        "conditions": components.conditions,
+        "vision": components.vision,
     }
-    networks |= {"conditions": components.conditions, "vision": components.vision}
-    configs = {name: network.config for name, network in networks.items() if network is not None}
+    return {name: network for name, network in every.items() if network is not None}
+
+
+def loaded(components: Components) -> Outline:
+    """The outline of a model that is loaded."""
+    configs = {name: network.config for name, network in named_networks(components).items()}
     side_dtype = components.vae.quantise.weight.dtype
     return _outline(components.spec, configs, components.dtype, side_dtype)  # type: ignore[arg-type]
 

@@ -141,7 +141,7 @@ class Plan:
 def quick(model: Outline, work: Work, device: Device) -> Plan | None:
     """The roomy rung where a bound on what it needs, known without counting, fits several times over; else None."""
     roomy = device.rungs[0]
-    most = sum(map(model.bytes, model.parts)) + _bound(model, work) + WORKSPACE[device.kind]
+    most = sum(map(model.bytes, model.parts)) + _bound(model, work) + _beside(model, work, device)
     if most > device.free:
         return None
     why = f"less than {gb(most)} needed, {gb(device.free)} free"
@@ -205,12 +205,7 @@ def _bound(model: Outline, work: Work) -> int:
     numbers = shape[0] * shape[2] * shape[3] * shape[4] * model.unet.width * branches
     unet = (UNET_UNITS + KEPT_UNITS * work.kept) * numbers * model.dtype.itemsize
     pixels = max(PIXELS, work.width * work.height)
-    copies = model.bytes("unet") // model.dtype.itemsize if work.eight_bits else 0
-    return (
-        SMALL_THINGS
-        + copies
-        + max(unet, VAE_UNITS * pixels * model.vae.width * model.dtype_of("vae").itemsize)
-    )
+    return SMALL_THINGS + max(unet, VAE_UNITS * pixels * model.vae.width * model.dtype_of("vae").itemsize)
 
 
 def _together(model: Outline, work: Work, device: Device, rung: Rung) -> int:

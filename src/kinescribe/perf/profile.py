@@ -29,15 +29,9 @@ _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("copies and layout", ("copy", "::to", "::cat", "contiguous", "clone", "transpose", "reorder", "pad")),
     (
         "element-wise",
-        ("elementwise", "vectorized", "pointwise", "unrolled", "triton_poi", "triton_red", "reduce"),
-    ),
-    (
-        "element-wise",
-        ("::add", "::mul", "::div", "::sub", "::silu", "::gelu", "::softmax", "::sum", "::mean", "::exp"),
-    ),
-    (
-        "element-wise",
-        ("::upsample", "::sigmoid", "::neg", "::clamp", "::rsqrt", "::sin", "::cos", "::pow", "::fill"),
+        ("elementwise", "vectorized", "pointwise", "unrolled", "triton_poi", "triton_red", "reduce")
+        + ("::add", "::mul", "::div", "::sub", "::silu", "::gelu", "::softmax", "::sum", "::mean", "::exp")
+        + ("::upsample", "::sigmoid", "::neg", "::clamp", "::rsqrt", "::sin", "::cos", "::pow", "::fill"),
     ),
 )
 

@@ -270,7 +270,8 @@ class DistillTraining:
     def __post_init__(self) -> None:
         if not 0 < self.steps < self.teacher_steps or self.teacher_steps % self.steps:
             raise DataError(f"teacher_steps={self.teacher_steps} must be 2, 3, ... times steps={self.steps}")
-        for name, least, most in (("shift", 1, 10), ("between_share", 0, 1), ("condition_dropout", 0, 1)):
+        shares = (("between_share", 0, 1), ("condition_dropout", 0, 1))
+        for name, least, most in (("shift", 1, 10), ("validation_clips", 1, float("inf")), *shares):
             if not least <= getattr(self, name) <= most:
                 raise DataError(f"{name}={getattr(self, name)} must lie in [{least}, {most}]")
 

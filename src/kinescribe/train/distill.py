@@ -60,7 +60,9 @@ class DistillStage:
         # In evaluation mode, as the teacher: dropout would only blur what is to be met exactly.
         student = Denoising(copy.deepcopy(self.teacher.unet).requires_grad_(True), text)
         if config.init_from is not None:
-            weights.read_model(Path(config.init_from), student, self.tokenizer)
+            # a text tower is read as well, but that of the teacher stays
+            start = Denoising(student.unet, copy.deepcopy(text))
+            weights.read_model(Path(config.init_from), start, self.tokenizer)
         self.model: nn.Module = student
         told = dataclasses.replace(
             self.teacher.schedule, spacing="trailing", final="clean", shift=config.shift
@@ -164,14 +166,15 @@ class DistillStage:
         """How the clean estimates at state `at` of ways differ from those that lead DDIM to the ends of the phases."""
         end = (at // self.phase + 1) * self.phase
         x, there = (as_clips(kept["states"][rows, place].float()) for place in (at, end))
-        left, gain = self._gain(at)
+        left, gain = self._gain(at, end)
         t = self.times[at]
         output = model(x, t, Batch(latents=there, ids=kept["ids"][rows].long()))
         return self.schedule.clean(output.float(), x, t) - (there - left * x) / gain
 
-    def _gain(self, at: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b 1 1 1 1"], Float[Tensor, "b 1 1 1 1"]]:
-        """How much of the state `at`, and of the clean estimate there, DDIM takes to the end of the phase."""
-        end = (at // self.phase + 1) * self.phase
+    def _gain(
+        self, at: Int[Tensor, " b"], end: Int[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b 1 1 1 1"], Float[Tensor, "b 1 1 1 1"]]:
+        """How much of the state `at`, and of the clean estimate there, DDIM takes to the state `end`."""
         left = self.noise[end] / self.noise[at]
         gain = self.signal[end] - left * self.signal[at]
         return left.view(-1, 1, 1, 1, 1), gain.view(-1, 1, 1, 1, 1)
@@ -195,7 +198,8 @@ class DistillStage:
         for phase, (begin, end) in enumerate(zip([start, *landings], landings, strict=False)):
             first = phase * self.phase
             there = self._steps_of_the_teacher(begin, ids, _part(self.way, first, first + self.phase))[-1]
-            _, gain = self._gain(torch.tensor([first], device=start.device))
+            ends = torch.tensor([[first], [first + self.phase]], device=start.device)
+            _, gain = self._gain(*ends)
             off.append(pseudo_huber((end - there) / gain))
         return landings[-1], torch.stack(off).mean(0)
 

@@ -1,5 +1,6 @@
 """A LoRA file in any dialect does to the model what its numbers say, or is refused with the reason."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,29 @@ def test_peft_may_scale_by_the_root_and_some_layers_apart(
     scales = {name: (1 if name.endswith("attn1.to_q") else 4) / 2**0.5 for name in table}
     changes = [(name, scales[name] * files.product(*sides)) for name, sides in table.items()]
     same(applied(model, read_lora(folder, configs)), changes)
+
+
+@pytest.mark.parametrize("key", ["self_attn.q_proj", "text_model.encoder.layers.0.self_attn.q_proj"])
+def test_a_layer_of_the_tower_may_have_an_alpha_of_its_own(
+    model: Components, configs: list[Config], tmp_path: Path, key: str
+) -> None:
+    table = files.factors(lambda name: not in_unet(name))
+    noted = {"text_encoder.lora_alpha": 2, "text_encoder.alpha_pattern": {key: 8}}
+    note = {"lora_adapter_metadata": json.dumps(noted)}
+    lora = read_lora(files.diffusers(tmp_path / "d.safetensors", table, note), configs)
+    scales = {name: 4.0 if name.endswith(key) else 1.0 for name in table}
+    assert set(scales.values()) == {1.0, 4.0}
+    same(
+        applied(model, lora), [(name, scales[name] * files.product(*sides)) for name, sides in table.items()]
+    )
+
+
+def test_peft_wrote_a_folder_for_the_tower(model: Components, configs: list[Config], tmp_path: Path) -> None:
+    table = files.factors(lambda name: not in_unet(name))
+    bare = {name.removeprefix("text_encoder."): sides for name, sides in table.items()}
+    lora = read_lora(files.peft(tmp_path / "p", bare), configs)
+    assert (lora.matched, lora.total) == (len(table), len(table))
+    same(applied(model, lora), files.products(table))
 
 
 def test_stable_lora_holds_the_kernel_in_both_sides(
@@ -323,6 +347,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "alpha NaN": (lambda p: files.kohya(p / "l.safetensors", a_few(), alpha=float("nan")), r"alpha is nan"),
     "alpha 0": (lambda p: files.kohya(p / "l.safetensors", a_few(), alpha=0.0), r"alpha is 0"),
     "alpha in PEFT": (lambda p: files.peft(p / "l", a_few(), lora_alpha="4"), r"lora_alpha is nan"),
+    "alpha beyond floats": (lambda p: files.peft(p / "l", a_few(), lora_alpha=10**400), r"lora_alpha is inf"),
+    "patterns of alpha": (lambda p: files.peft(p / "l", a_few(), alpha_pattern=[1]), r"alpha_pattern is no table"),
     "whole model": (lambda _: files.base() / files.UNET, r"no LoRA, none of its \d+ tensors"),
     "half a pair": (
         lambda p: with_more(p, **{"unet.conv_out.lora_A.weight": torch.ones(2, 32, 3, 3)}),
@@ -360,6 +386,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "several": (
         lambda p: [files.kohya(p / f"{name}.safetensors", a_few()) for name in "ab"][0].parent,
         r"which of its weight files is the LoRA\? There are a.safetensors, b.safetensors",
+    ),
+    "several of diffusers": (
+        lambda p: [files.diffusers(p / f"pytorch_lora_weights_{n}.safetensors", a_few()) for n in "ab"][0].parent,
+        r"which of its weight files is the LoRA\?",
     ),
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ def test_the_figures_belong_together(real: Cli) -> None:
     assert (told["frames"], told["width"], told["height"], told["steps"]) == (2, 32, 32, 3)
     assert len(told["clip_seconds"]) == 2 and min(told["clip_seconds"]) > 0
     assert min(told["clip_seconds"]) <= told["seconds_per_clip"] <= max(told["clip_seconds"])
-    assert 0 < 3 * told["ms_per_step"] / 1000 < 3 * told["seconds_per_clip"]
+    assert 0 < told["ms_per_step"] / 1000 < told["seconds_per_clip"]
     assert told["share_of_floor"] == pytest.approx(told["floor_seconds"] / told["seconds_per_clip"])
     assert told["clip_tflop"] / told["matrix_tflops"] == pytest.approx(told["floor_seconds"])
     work = Work(frames=2, window=2, width=32, height=32, clips=1, guided=True, passes=3, encoded=0)

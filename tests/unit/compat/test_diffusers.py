@@ -1,5 +1,4 @@
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,12 @@ from kinescribe.compat.diffusers.schedulers import SCHEDULERS
 from kinescribe.errors import MemoryLimitError, OptionError, WeightsError
 from kinescribe.media.read import read_video
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 FIXTURE = goldens.folder("text_to_video")
 FOLDER = FIXTURE / "diffusers"
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_frames": 3}
 PANDA = "A panda eating bamboo on a rock."
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(scope="module")

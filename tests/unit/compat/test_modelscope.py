@@ -1,4 +1,3 @@
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from kinescribe.compat.modelscope import OutputKeys, Tasks, TextToVideoSynthesis
 from kinescribe.errors import OptionError
 from kinescribe.media.read import read_video
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 FOLDER = folder("text_to_video/modelscope")
 PANDA = {"text": "A panda eating bamboo on a rock."}
 SMALL = {"height": 64, "width": 96}
@@ -19,13 +20,6 @@ SMALL = {"height": 64, "width": 96}
 @pytest.fixture(scope="module")
 def door() -> TextToVideoSynthesis:
     return pipeline(Tasks.text_to_video_synthesis, str(FOLDER), device="cpu")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def frames(result: dict[str, str]) -> np.ndarray:

@@ -103,6 +103,19 @@ def test_bounds_are_above_what_is_counted(large: Outline, tiny: Outline, *, guid
         assert demand.encoding(model, work, 1).peak < VAE_UNITS * pixels + SMALL_THINGS
 
 
+@pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize(("frames", "width", "height"), [(3, 64, 48), (1024, 1280, 720)])
+def test_nothing_goes_uncounted_that_would_not_fit(
+    large: Outline, frames: int, width: int, height: int, *, eight_bits: bool
+) -> None:
+    work = request(frames, width, height, guided=False, encoded=frames)
+    work = replace(
+        work, window=min(frames, 8), eight_bits=eight_bits
+    )  # beside it the sampler keeps all frames
+    needed = need(planned(large, work, gpu(80 * GB), RUNGS[0]))
+    assert quick(large, work, gpu(needed - 1)) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "work", "gigabytes"),

@@ -1,6 +1,5 @@
 """Two models in a row: frames pass in memory, and one model at a time is there."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -9,17 +8,14 @@ import torch
 
 from conftest import tiny_components
 from kinescribe import ImageToVideoPipeline, TextToVideoPipeline, Video, VideoToVideoPipeline
-from kinescribe.errors import KinescribeWarning, OptionError
+from kinescribe.errors import OptionError
 from kinescribe.media.recipe import Recipe
 from kinescribe.options import video_to_video
 from kinescribe.pipelines.denoise import Step
 from kinescribe.pipelines.two_stage import freed, refined
 from unit.pipelines.conftest import picture_components, refining_components
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    warnings.simplefilter("ignore", KinescribeWarning)
+pytestmark = pytest.mark.filterwarnings("ignore::kinescribe.errors.KinescribeWarning")
 
 
 def second() -> VideoToVideoPipeline:

@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 import torch
@@ -10,16 +11,18 @@ from torch import Generator, Tensor, nn
 
 from goldens import folder
 from kinescribe.checkpoints.load import load_components
+from kinescribe.checkpoints.native import save_native
 from kinescribe.diffusion.samplers import plan, sample
 from kinescribe.diffusion.schedule import Level, Schedule
 from kinescribe.errors import DataError
 from kinescribe.evaluate.generate import Making, generate
 from kinescribe.train.config import DistillTraining, load_config
-from kinescribe.train.denoising import Batch, as_clips, decoded
+from kinescribe.train.denoising import Batch, Denoising, as_clips, decoded
 from kinescribe.train.distill import DistillStage
 from kinescribe.train.ranks import join
 from kinescribe.train.report import read_log
 from kinescribe.train.runs import run
+from kinescribe.train.weights import read_whole
 from kinescribe.world.clip import sample_clips
 from kinescribe.world.grammar import caption
 
@@ -226,12 +229,33 @@ def test_a_teacher_that_does_not_fit_is_an_error(tmp_path: Path, config: Distill
             changed(config, **changes)
 
 
+def test_a_student_starts_from_another_unet_but_keeps_the_teachers_tower(
+    config: DistillTraining, model_folder: Path, tmp_path: Path
+) -> None:
+    other, wanted = read_whole(model_folder), read_whole(model_folder)
+    assert other.text is not None and wanted.text is not None
+    with torch.no_grad():
+        for parameter in (*other.unet.parameters(), *other.text.parameters()):
+            parameter += 0.5
+    save_native(
+        tmp_path / "other", unet=other.unet, vae=other.vae, text=other.text, tokenizer=other.tokenizer,
+        schedule=other.schedule, spec=other.spec,
+    )  # fmt: skip
+    stage = changed(config, init_from=str(tmp_path / "other"))
+    student = cast(Denoising, stage.model)
+    assert torch.equal(student.unet.head.bias, other.unet.head.bias)
+    assert student.text is not None and stage.teacher.text is student.text
+    for mine, theirs in zip(student.text.parameters(), wanted.text.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
         ("teacher_steps=4", "teacher_steps=4 must be 2, 3, ... times steps=4"),
         ("teacher_steps=18", "teacher_steps=18 must be 2, 3, ... times steps=4"),
         ("steps=0", "times steps=0"),
+        ("validation_clips=0", "validation_clips=0 must lie in [1, inf]"),
         ("shift=0.5", "shift=0.5 must lie in [1, 10]"),
         ("between_share=2", "between_share=2.0 must lie in [0, 1]"),
         ("unet.width=3", "unknown key unet"),

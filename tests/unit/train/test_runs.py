@@ -99,34 +99,30 @@ def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays_good(
     assert train(RECIPES / "papercut_vae.toml", longer).step == 8
 
 
+def samples_of_two_processes(folder: Path, config: str, changes: list[str]) -> list[int]:
+    """Train as two processes; the samples that they count together at each line of the log."""
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    ended = run_module(
+        *torchrun, "-m", "kinescribe.train", config=config, changes=[*changes, "validation_clips=4"]
+    )
+    assert ended.returncode == 0, ended.stderr
+    lines = read_log(folder / "log.jsonl")
+    assert lines[0]["world"] == 2
+    assert (folder / "export" / "kinescribe.json").is_file()
+    return [line["samples"] for line in lines if line["kind"] == "train"]
+
+
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path, vae_folder: Path, tiny_settings: Tiny) -> None:
-    changes = [
-        *tiny_settings(tmp_path, "unet", "text"),
-        f"vae_from={vae_folder}",
-        "image_batch=4",
-        "image_share=0.25",
-    ]
-    changes += ["validation_clips=4", "sheet_steps=2"]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ended = run_module(*torchrun, "-m", "kinescribe.train", config="papercut.toml", changes=changes)
-    assert ended.returncode == 0, ended.stderr
-    lines = read_log(tmp_path / "log.jsonl")
-    assert lines[0]["world"] == 2
-    assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 20]
-    assert (tmp_path / "export" / "kinescribe.json").is_file()
+    changes = [*tiny_settings(tmp_path, "unet", "text"), f"vae_from={vae_folder}", "sheet_steps=2"]
+    changes += ["image_batch=4", "image_share=0.25"]
+    assert samples_of_two_processes(tmp_path, "papercut.toml", changes) == [8, 20]
 
 
 @pytest.mark.slow
 def test_two_processes_distil_together(tmp_path: Path, model_folder: Path, tiny_settings: Tiny) -> None:
-    changes = [*tiny_settings(tmp_path), f"teacher={model_folder}", "validation_clips=4", "teacher_steps=8"]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ended = run_module(*torchrun, "-m", "kinescribe.train", config="papercut_distil.toml", changes=changes)
-    assert ended.returncode == 0, ended.stderr
-    lines = read_log(tmp_path / "log.jsonl")
-    assert lines[0]["world"] == 2
-    assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 16]
-    assert (tmp_path / "export" / "kinescribe.json").is_file()
+    changes = [*tiny_settings(tmp_path), f"teacher={model_folder}", "teacher_steps=8"]
+    assert samples_of_two_processes(tmp_path, "papercut_distil.toml", changes) == [8, 16]
 
 
 @pytest.mark.slow
@@ -135,13 +131,6 @@ def test_two_processes_train_the_other_stages_together(
     tmp_path: Path, vae_folder: Path, model_folder: Path, tiny_settings: Tiny, stage: str
 ) -> None:
     tables = ("unet", "conditions", "vision") if stage == "animate" else ("unet",)
-    changes = [*tiny_settings(tmp_path, *tables), f"model_from={model_folder}"]
+    changes = [*tiny_settings(tmp_path, *tables), f"model_from={model_folder}", "sheet_steps=2"]
     changes += [f"vae_from={vae_folder}"] if stage == "refine" else []
-    changes += ["validation_clips=4", "sheet_steps=2"]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ended = run_module(*torchrun, "-m", "kinescribe.train", config=f"papercut_{stage}.toml", changes=changes)
-    assert ended.returncode == 0, ended.stderr
-    lines = read_log(tmp_path / "log.jsonl")
-    assert lines[0]["world"] == 2
-    assert [line["samples"] for line in lines if line["kind"] == "train"] == [8, 16]
-    assert (tmp_path / "export" / "kinescribe.json").is_file()
+    assert samples_of_two_processes(tmp_path, f"papercut_{stage}.toml", changes) == [8, 16]

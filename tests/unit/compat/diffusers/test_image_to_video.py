@@ -1,5 +1,3 @@
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,11 @@ from kinescribe.compat.diffusers.utils import load_image
 from kinescribe.errors import MemoryLimitError, OptionError
 from kinescribe.media.read import read_video
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 FOLDER = goldens.folder("image_and_video_to_video/i2vgen-xl")
 BOAT = {"prompt": "a red boat on the sea", "negative_prompt": "blurry, ugly"}
 SMALL: dict[str, Any] = {"height": 64, "width": 64, "num_frames": 4, "num_inference_steps": 4}
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(scope="module")

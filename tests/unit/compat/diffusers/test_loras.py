@@ -1,7 +1,5 @@
 """LoRAs under diffusers' names: which adapters act, and how strong, was read off diffusers 0.42 with PEFT 0.21."""
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,9 @@ import kinescribe.compat.diffusers as door
 import lora_files as files
 from kinescribe.errors import OptionError, WeightsError
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 A, B = "a.safetensors", "b.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(scope="module")

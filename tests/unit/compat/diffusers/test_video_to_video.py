@@ -1,7 +1,5 @@
 import json
 import shutil
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,10 @@ import kinescribe.compat.diffusers as door
 from kinescribe.errors import OptionError
 from kinescribe.media.read import read_video
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 FOLDER = goldens.folder("text_to_video/diffusers")
 PANDA = "A panda eating bamboo on a rock."
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,11 @@ from kinescribe.media.write import write_video
 from kinescribe.pipelines.image_to_video import ImageToVideoPipeline
 from kinescribe.pipelines.video_to_video import VideoToVideoPipeline
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 FIRST = folder("image_and_video_to_video/i2v")
 SECOND = folder("image_and_video_to_video/v2v")
 WORDS = "A panda is surfing on the sea"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(scope="module")
