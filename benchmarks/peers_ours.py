@@ -95,7 +95,7 @@ def within(case: Case, device: torch.device, dtype: torch.dtype, gib: float) -> 
     The towers are there as well: memory is asked for what users load.
     """
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(gib * 2**30 / total, device)
+    torch.cuda.set_per_process_memory_fraction(gib * 2**30 / total)
     pipe = pipeline(case, device, dtype, towers=True)
     forget_peak(device)
     steps = case.steps if case.whole else 2

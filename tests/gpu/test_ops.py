@@ -20,7 +20,7 @@ from kinescribe.ops.layer_norm import add_layer_norm, layer_norm, layer_norm_ref
 from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
 from kinescribe.ops.tiles import linear_tile
-from kinescribe.ops.upsample import upsample_conv, upsample_conv_reference
+from kinescribe.ops.upsample import phases, upsample_conv_by_phase, upsample_conv_reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -218,7 +218,7 @@ def test_enlargement_by_phase(c: int, h: int, w: int, dtype: torch.dtype) -> Non
     bias = drawn(c, dtype=dtype)
     exact = upsample_conv_reference(x.double(), weight.double(), bias.double())
     assert phases_pay(x, weight)
-    assert relative(upsample_conv(x, weight, bias), exact) < 2 * BOUNDS[dtype]
+    assert relative(upsample_conv_by_phase(x, phases(weight), bias), exact) < 2 * BOUNDS[dtype]
 
 
 @HALF

@@ -7,11 +7,13 @@ the last bit.
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from numpy.random import SeedSequence
 from torch import Generator, Tensor
 
@@ -24,12 +26,18 @@ DIGITS = 6
 POOL = 24
 """Size of numpy's entropy pool; another size makes other paths."""
 
+DRAWERS = 4
+"""Paths that are followed at the same time, each by a thread of its own."""
+
+Gain = Float32[np.ndarray, "c f h w"]
+"""In numpy, which works in the thread that asks it: torch would wake all of its own for each of a thousand sums."""
+
 
 class BrownianNoise:
     """Unit noise for the steps of ``path``, one Brownian path per entropy; ``step`` is a ``StepNoise``.
 
-    Drawn in float32 on the CPU, then moved. Points are ratios noise / signal, and the tree spans
-    those of ``path``. Raises ``OptionError`` where a level has no signal.
+    Drawn in float32 on the CPU, then moved; while a step is taken the noise of the next one is drawn. Points are
+    ratios noise / signal, and the tree spans those of ``path``. Raises ``OptionError`` where a level has no signal.
     """
 
     def __init__(
@@ -49,17 +57,28 @@ class BrownianNoise:
             )
         self._trees = [_Tree(entropy, shape, min(ratios), max(ratios)) for entropy in entropies]
         self._device = torch.device(device)
+        self._drawers = ThreadPoolExecutor(DRAWERS, thread_name_prefix="brownian")
+        self._ahead: tuple[int, list[Future[Gain]]] = (-1, [])
 
     def step(self, index: int) -> Float[Tensor, "b c f h w"]:
         """Unit noise for step ``index``: the path's increment over it, divided by its standard deviation.
 
         In any order; going down the levels, as samplers do, takes the fewest draws.
         """
+        at, futures = self._ahead
+        gains = [future.result() for future in futures]  # a tree takes one question at a time
+        if at != index:
+            gains = [future.result() for future in self._ask(index)]
+        if index + 1 < len(self._legs):
+            self._ahead = index + 1, self._ask(index + 1)
         now, to = self._legs[index]
         # in float32 as its reference: to - now and its root are rounded there
         spread = (torch.tensor(to) - torch.tensor(now)).abs().sqrt()
-        rows = [-tree.increment(to, now) / spread for tree in self._trees]
-        return torch.stack(rows).to(self._device)
+        return torch.stack([-torch.from_numpy(gain) / spread for gain in gains]).to(self._device)
+
+    def _ask(self, index: int) -> list["Future[Gain]"]:
+        now, to = self._legs[index]
+        return [self._drawers.submit(tree.increment, to, now) for tree in self._trees]
 
 
 class _Node(NamedTuple):
@@ -69,7 +88,7 @@ class _Node(NamedTuple):
     end: float
     key: int
     depth: int
-    gain: Tensor
+    gain: Gain
 
 
 class _Tree:
@@ -82,20 +101,20 @@ class _Tree:
         # the ends rounded, the deviation not: so it is in the reference
         gain = self._draw(int(seed)) * math.sqrt(high - low)
         self._root = _Node(round(low, DIGITS), round(high, DIGITS), 0, 0, gain)
-        self._halved: dict[tuple[int, int], Tensor] = {}
+        self._halved: dict[tuple[int, int], Gain] = {}
 
-    def increment(self, start: float, end: float) -> Tensor:
+    def increment(self, start: float, end: float) -> Gain:
         """How much the path gains from ``start`` to ``end``, both within the tree but for their rounding."""
         ends = (self._root.start, self._root.end)
         start, end = (min(max(round(point, DIGITS), ends[0]), ends[1]) for point in (start, end))
-        return reduce(torch.add, self._parts(start, end)) if start < end else torch.zeros(self._shape)
+        return reduce(np.add, self._parts(start, end)) if start < end else np.zeros(self._shape, np.float32)
 
-    def _parts(self, start: float, end: float) -> Iterator[Tensor]:
+    def _parts(self, start: float, end: float) -> Iterator[Gain]:
         """The gains of the largest nodes that tile ``start`` to ``end``, left to right.
 
         What was drawn for nodes around ``start`` is kept, some twenty tensors: there the next step ends.
         """
-        kept: dict[tuple[int, int], Tensor] = {}
+        kept: dict[tuple[int, int], Gain] = {}
         waiting = [(self._root, start, end)]
         while waiting:
             node, begin, finish = waiting.pop()
@@ -128,5 +147,6 @@ class _Tree:
         sequence = SeedSequence(entropy=self._entropy, spawn_key=(key, depth), pool_size=POOL)
         return int(sequence.generate_state(4)[0])
 
-    def _draw(self, seed: int) -> Tensor:
-        return torch.randn((1, *self._shape), generator=Generator().manual_seed(seed))[0]
+    def _draw(self, seed: int) -> Gain:
+        drawn: Gain = torch.randn((1, *self._shape), generator=Generator().manual_seed(seed))[0].numpy()
+        return drawn

@@ -10,7 +10,7 @@ from kinescribe.ops.convolution import Waiting, add, convolve
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import TemporalConv, clips, pictures
-from kinescribe.ops.upsample import upsample_conv
+from kinescribe.ops.upsample import UpsampleConv
 
 
 class TemporalConvStage(nn.Module):
@@ -114,12 +114,12 @@ class Upsample(nn.Module):
     def __init__(self, channels: int, row_padding: int) -> None:
         super().__init__()
         self.extra_rows = row_padding - 1
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = UpsampleConv(channels)
 
     def forward(self, x: Float[Tensor, "b c f h w"], size: torch.Size) -> Float[Tensor, "b c f h2 w2"]:
         """``size`` is ``(h2, w2)``: twice the input less the extra rows, or one less where that met an odd size."""
         (h, w), extra, flat = size, self.extra_rows, pictures(x)
         if extra == 0 and (h, w) == (2 * x.shape[3], 2 * x.shape[4]):
-            return clips(upsample_conv(flat, self.conv.weight, self.conv.bias), len(x))
+            return clips(self.conv.enlarged(flat), len(x))
         flat = F.interpolate(flat, size=(h + 2 * extra, w), mode="nearest")
         return clips(self.conv(flat[:, :, extra : extra + h]), len(x))

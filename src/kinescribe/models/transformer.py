@@ -119,16 +119,19 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
         """Same shape. Normalised over all frames at once; of a large clip some pixels are worked on at a time."""
         b, _, f, h, w = x.shape
-        y = rearrange(self.norm(rearrange(x, "b c f h w -> b c f (h w)")), "b c f n -> b f n c")
+        x = rearrange(x, "b c f h w -> b c f (h w)")
+        y = rearrange(self.norm(x), "b c f n -> b f n c")
         y = in_slices(self._pixels, y, 2, rows_at_once() // (b * f))
-        return x + rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
+        x = rearrange(x, "b c f n -> b f n c")
+        y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
+        return rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
 
-    def _pixels(self, y: Float[Tensor, "b f n c"]) -> Float[Tensor, "b f n c"]:
+    def _pixels(self, y: Float[Tensor, "b f n c"]) -> Float[Tensor, "b f n d"]:
         layer = self.layer
         y = self.project_in(y)
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         y, normed = layer.norm3.added(y, layer.attention2(normed))
-        return self.project_out(layer.feed_forward(normed, y))
+        return layer.feed_forward(normed, y)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

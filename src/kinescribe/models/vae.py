@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from kinescribe.ops.attention import attention
 from kinescribe.ops.convolution import add, convolve
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.upsample import upsample_conv
+from kinescribe.ops.upsample import UpsampleConv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +102,11 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = UpsampleConv(channels)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         """``2 h`` by ``2 w``."""
-        return upsample_conv(x, self.conv.weight, self.conv.bias)
+        return self.conv.enlarged(x)
 
 
 def middle(channels: int, groups: int) -> nn.Sequential:

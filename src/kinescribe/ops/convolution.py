@@ -1,5 +1,6 @@
-"""Convolutions whose bias waits for the next pass over memory, where the library would make a pass for it alone."""
+"""Convolutions as a GPU likes them: kernels laid out as clips are, biases that wait for the next pass over memory."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +20,16 @@ def convolve(x: Float[Tensor, "n c h w"], conv: nn.Conv2d) -> tuple[Float[Tensor
         return conv(x), None
     out = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
     return out, conv.bias[None]
+
+
+def lay_channels_last(network: nn.Module) -> None:
+    """Put the channels of all kernels innermost in memory, values and names unchanged.
+
+    The library's GPU kernels want them as clips lie, and would copy every kernel at every call.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def add(

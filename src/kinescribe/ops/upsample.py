@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.select import phases_pay
@@ -15,30 +15,63 @@ def upsample_conv_reference(
     return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
 
 
-def upsample_conv(
-    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "o c 3 3"], bias: Float[Tensor, " o"] | None
-) -> Float[Tensor, "n o h2 w2"]:
-    """:func:`upsample_conv_reference`, by phases where ``select`` has it so; the result then lies channels-last."""
-    return (upsample_conv_by_phase if phases_pay(x, weight) else upsample_conv_reference)(x, weight, bias)
+class UpsampleConv(nn.Conv2d):
+    """A 3 x 3 convolution that can enlarge what it is given first, see :meth:`enlarged`.
+
+    Between :meth:`keep` and :meth:`release` the phases of its weight, 16/9 of its size, lie beside it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+        self._kept: Tensor | None = None
+        self._key: object = None
+
+    def enlarged(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h2 w2"]:
+        """:func:`upsample_conv_reference`, by phases where ``select`` has it so; the result then lies channels-last."""
+        if not phases_pay(x, self.weight):
+            return upsample_conv_reference(x, self.weight, self.bias)
+        kernels = phases(self.weight) if self._kept is None else self._kept
+        return upsample_conv_by_phase(x, kernels, self.bias)
+
+    def keep(self) -> None:
+        """Make the phases of the weight as it is now; in the same memory, if only its numbers have changed."""
+        weight = self.weight
+        # a tensor made for inference does not count its changes: its phases are made every time
+        version = object() if weight.is_inference() else weight._version
+        key = weight.data_ptr(), version, weight.dtype, weight.device
+        if key == self._key:
+            return
+        made = phases(weight)
+        if self._kept is not None and (self._kept.dtype, self._kept.device) == (made.dtype, made.device):
+            self._kept.copy_(made)
+        else:
+            self._kept = made
+        self._key = key
+
+    def release(self) -> None:
+        """Make the phases anew at every call, as before :meth:`keep`."""
+        self._kept = self._key = None
 
 
 def upsample_conv_by_phase(
-    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "o c 3 3"], bias: Float[Tensor, " o"] | None
+    x: Float[Tensor, "n c h w"], kernels: Float[Tensor, "o4 c 2 2"], bias: Float[Tensor, " o"] | None
 ) -> Float[Tensor, "n o h2 w2"]:
     """:func:`upsample_conv_reference` with 4/9 of its products; the result lies channels-last.
+
+    ``kernels`` are the :func:`phases` of its weight.
 
     Of the three rows that an output row reads, two are the same input row, whose weights add up: rows of even number
     read two input rows with one pair of kernels, those of odd number with another, and columns alike. The four kinds
     of output pixel are four sets of channels of one 2 x 2 convolution, put in their places afterwards.
     """
     n, _, h, w = x.shape
-    o = len(weight)
-    y = F.conv2d(x, phases(weight), None if bias is None else bias.repeat(4), padding=1)
-    out = torch.empty(n, o, 2 * h, 2 * w, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    for i, part in enumerate(torch.split(y, o, 1)):
-        row, column = divmod(i, 2)
-        out[:, :, row::2, column::2] = part[:, :, row : row + h, column : column + w]
-    return out
+    o = len(kernels) // 4
+    y = F.conv2d(x, kernels, None if bias is None else bias.repeat(4), padding=1)
+    y = y.permute(0, 2, 3, 1).contiguous()
+    # Output pixel (2 i + row, 2 j + column) is the set (row, column) of channels of pixel (i + row, j + column).
+    whole, tall, wide, _ = y.stride()
+    placed = y.as_strided((n, h, 2, w, 2, o), (whole, tall, tall + 2 * o, wide, wide + o, 1))
+    return placed.reshape(n, 2 * h, 2 * w, o).permute(0, 3, 1, 2)
 
 
 def phases(weight: Float[Tensor, "o c 3 3"]) -> Float[Tensor, "o4 c 2 2"]:

@@ -15,6 +15,7 @@ from kinescribe.components import Pass
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops.linear_fp8 import copies_here
+from kinescribe.ops.upsample import UpsampleConv
 
 MOST = 6
 """Recordings that are kept: both branches of guidance and one alone, each in whole and the decoder by itself, and two
@@ -49,6 +50,7 @@ class Recorder:
         self._everywhere = record is not None
         self._seen: set[Key] = set()
         self._recordings: OrderedDict[Key, _Recording] = OrderedDict()
+        self._enlarging = [module for module in unet.modules() if isinstance(module, UpsampleConv)]
 
     def __call__(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """As ``unet(x, t, conditioning)``, with equal numbers; raises what that raises."""
@@ -59,6 +61,8 @@ class Recorder:
         large = len(told.tokens) * max(part[0, 0].numel() for part in given if part.ndim > 1) > MOST_ROWS
         if large or torch.is_grad_enabled() or not (self._everywhere or given[0].device.type == "cuda"):
             return work(self.unet, *given, told)
+        for convolution in self._enlarging:
+            convolution.keep()
         key = (work, copies_here(), *self._key(given, told))
         recording = self._recordings.get(key)
         if recording is None:
@@ -76,6 +80,8 @@ class Recorder:
         """Give the memory of all recordings back."""
         self._recordings.clear()
         self._seen.clear()
+        for convolution in self._enlarging:
+            convolution.release()
 
     def _key(self, given: tuple[Tensor, ...], told: Conditioning) -> Key:
         weight = self.unet.head.weight  # where that has moved, a recording reads what is no longer there

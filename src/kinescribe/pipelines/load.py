@@ -9,6 +9,7 @@ from kinescribe.catalog import CATALOG, DEFAULT_MODEL, Kind
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.errors import OptionError
+from kinescribe.ops.convolution import lay_channels_last
 from kinescribe.perf.budget import Memory, parse_memory
 from kinescribe.perf.calibration import WORKSPACE
 from kinescribe.perf.fit import within
@@ -111,6 +112,10 @@ def load(
                 if network is not None:
                     network.to(sides)
         components.unet.lay_together()
+        if where.type == "cuda":
+            for one in (components.unet, components.vae, components.conditions, components.vision):
+                if one is not None:
+                    lay_channels_last(one)
     return PIPELINES[kind or components.spec.kind](components)
 
 

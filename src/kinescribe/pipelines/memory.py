@@ -96,7 +96,8 @@ def free_on(device: "torch.device") -> int | None:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-        granted = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        here = torch.cuda.current_device() if device.index is None else device.index  # it wants a number
+        granted = int(total * torch.cuda.get_per_process_memory_fraction(here))
         return max(min(free + kept, granted) - taken, 0)
     if device.type == "mps":
         return max(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory(), 0)

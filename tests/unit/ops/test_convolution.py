@@ -4,8 +4,9 @@ from torch import nn
 
 from interpreted import needs_triton, run
 from kinescribe.ops import convolution
-from kinescribe.ops.convolution import add, convolve
+from kinescribe.ops.convolution import add, convolve, lay_channels_last
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.temporal import TemporalConv
 
 SCRIPT = """
 import torch
@@ -45,3 +46,15 @@ def test_a_bias_that_waited_is_added_by_what_comes_next(
 @needs_triton
 def test_the_kernel_equals_the_reference() -> None:
     run(SCRIPT)
+
+
+def test_kernels_are_laid_out_as_clips_are_and_stay_what_they_were() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Linear(3, 3), TemporalConv(5))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    lay_channels_last(network)
+    assert isinstance(network[0], nn.Conv2d) and isinstance(network[2], nn.Conv2d)
+    for layer in (network[0], network[2]):
+        assert layer.weight.stride()[1] == 1
+        assert layer.weight.is_contiguous(memory_format=torch.channels_last)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinescribe.ops.upsample import phases, upsample_conv, upsample_conv_by_phase, upsample_conv_reference
+from kinescribe.ops import upsample
+from kinescribe.ops.upsample import UpsampleConv, phases, upsample_conv_by_phase, upsample_conv_reference
 
 
 def parts(n: int, c: int, o: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -12,20 +13,56 @@ def parts(n: int, c: int, o: int, h: int, w: int) -> tuple[Tensor, Tensor, Tenso
     return x, weight, bias
 
 
+def filled(weight: Tensor, bias: Tensor) -> UpsampleConv:
+    module = UpsampleConv(len(weight)).to(weight.dtype).requires_grad_(False)
+    module.load_state_dict({"weight": weight, "bias": bias})
+    return module
+
+
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 5), (4, 3), (8, 8)])
 @pytest.mark.parametrize(("c", "o"), [(3, 3), (4, 6), (5, 2)])
 def test_by_phase_it_is_the_plain_enlargement_and_convolution(c: int, o: int, h: int, w: int) -> None:
-    given = parts(2, c, o, h, w)
-    wanted = upsample_conv_reference(*given)
+    x, weight, bias = parts(2, c, o, h, w)
+    wanted = upsample_conv_reference(x, weight, bias)
     assert wanted.shape == (2, o, 2 * h, 2 * w)
-    torch.testing.assert_close(upsample_conv_by_phase(*given), wanted)
-    torch.testing.assert_close(upsample_conv(*given), wanted)
+    torch.testing.assert_close(upsample_conv_by_phase(x, phases(weight), bias), wanted)
 
 
 def test_the_result_lies_channels_last() -> None:
     x, weight, bias = parts(2, 4, 6, 4, 4)
-    out = upsample_conv_by_phase(x.contiguous(memory_format=torch.channels_last), weight, bias)
+    out = upsample_conv_by_phase(x.contiguous(memory_format=torch.channels_last), phases(weight), bias)
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_module_is_the_convolution_and_enlarges_first_if_asked() -> None:
+    x, weight, bias = parts(2, 4, 4, 3, 5)
+    module = filled(weight, bias)
+    torch.testing.assert_close(module(x), torch.nn.functional.conv2d(x, weight, bias, padding=1))
+    torch.testing.assert_close(module.enlarged(x), upsample_conv_reference(x, weight, bias))
+
+
+@torch.inference_mode()
+def test_kept_phases_follow_the_weight_in_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Tensor] = []
+    monkeypatch.setattr(upsample, "phases_pay", lambda *_: True)
+    monkeypatch.setattr(upsample, "phases", lambda weight: made.append(phases(weight)) or made[-1])
+    x, weight, bias = parts(2, 4, 4, 3, 5)
+    with torch.inference_mode(False):
+        module = filled(weight, bias)
+    module.keep()
+    for _ in range(2):
+        module.keep()
+        torch.testing.assert_close(module.enlarged(x), upsample_conv_reference(x, weight, bias))
+    assert len(made) == 1
+    kept = made[0]
+    module.weight.copy_(2 * weight)
+    module.keep()
+    torch.testing.assert_close(module.enlarged(x), upsample_conv_reference(x, 2 * weight, bias))
+    assert len(made) == 2
+    torch.testing.assert_close(kept, phases(2 * weight))
+    module.release()
+    module.enlarged(x)
+    assert len(made) == 3
 
 
 def test_kernels_are_summed_before_they_are_rounded() -> None:
