@@ -102,6 +102,7 @@ def measured_device(dtype: torch.dtype) -> Device:
 def cases(dtype: torch.dtype) -> Iterator[Case]:
     """All operations at all shapes."""
     yield from norm_cases(dtype)
+    yield from convolution_cases(dtype)
     yield from attention_cases(dtype)
     yield from row_cases(dtype)
     yield from linear_cases(dtype)
@@ -162,6 +163,61 @@ def norm_cases(dtype: torch.dtype) -> Iterator[Case]:
             if kind == "frames":
                 with_shift = {"kernel": lambda x, k=kernel, s=shift: k(x, s), "plain": shifted}
                 yield Case("group_norm+shift", label, pictures, with_shift, 2 * size)
+
+
+# name: pictures or clips, channels in and out, height, width
+CONVOLVED = {
+    "frames": [
+        (32, 320, 320, 32, 32), (32, 640, 320, 32, 32), (32, 640, 640, 16, 16), (32, 1280, 640, 16, 16),
+        (32, 1280, 1280, 8, 8), (32, 2560, 1280, 8, 8), (32, 1280, 1280, 4, 4),
+    ],
+    "clips": [
+        (2, 320, 320, 16, 1024), (2, 640, 640, 16, 256), (2, 1280, 1280, 16, 64), (2, 1280, 1280, 16, 16),
+        (1, 320, 320, 32, 14400),
+    ],
+    "autoencoder": [(16, 512, 512, 32, 32), (16, 256, 256, 128, 128), (16, 128, 128, 256, 256)],
+}  # fmt: skip
+
+
+def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """The library's convolutions; `plain` has a kernel in the other layout, which is copied at every call."""
+    for kind, shapes in CONVOLVED.items():
+        for b, c, o, h, w in shapes:
+            sides = (3, 1) if kind == "clips" else (3, 3)
+            weight = random(o, c, *sides, dtype=dtype) * (sides[0] * sides[1] * c) ** -0.5
+            laid = weight.contiguous(memory_format=torch.channels_last)
+            padding = tuple(side // 2 for side in sides)
+
+            def pictures(shape: tuple[int, ...] = (b, c, h, w)) -> tuple[Tensor, ...]:
+                return (random(*shape, dtype=dtype).contiguous(memory_format=torch.channels_last),)
+
+            def convolved(x: Tensor, weight: Tensor = laid, padding: tuple[int, ...] = padding) -> Tensor:
+                return F.conv2d(x, weight, None, padding=padding)
+
+            def searched(x: Tensor, call: Version = convolved) -> Tensor:
+                with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+                    return call(x)  # type: ignore[no-any-return]
+
+            versions: dict[str, Version] = {
+                "kernel": convolved,
+                "plain": lambda x, call=convolved, weight=weight: call(x, weight),
+                "searched": searched,
+            }
+            if kind == "clips":
+                versions["products"] = lambda x, weight=weight: three_products(x, weight)
+            moved = 2.0 * (b * (c + o) * h * w + weight.numel())
+            operations = 2.0 * b * h * w * weight.numel()
+            yield Case("convolution", f"{kind} {b}x{c}-{o}x{h}x{w}", pictures, versions, moved, operations)
+
+
+def three_products(x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution along time as a product for each of its taps, added up in half precision."""
+    before, now, after = (weight[:, :, i, 0].T.expand(len(x), -1, -1) for i in range(3))
+    rows, width = x.permute(0, 2, 3, 1).flatten(1, 2), x.shape[3]
+    out = rows @ now
+    out[:, width:].baddbmm_(rows[:, :-width], before)
+    out[:, :-width].baddbmm_(rows[:, width:], after)
+    return rearrange(out, "b (f n) c -> b c f n", n=width)
 
 
 def attention_cases(dtype: torch.dtype) -> Iterator[Case]:
@@ -245,6 +301,8 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
             "library": lambda x: geglu(F.linear(x, weight, bias)),
             "plain": lambda x: geglu_reference(F.linear(x, weight, bias)),
         }
+        if SWEEP:
+            versions |= {f"library by {rows}": by_rows(weight, bias, rows) for rows in (2048, 4096, 8192)}
     else:
         versions = {
             "table": lambda x, residual: linear_add(x, weight, bias, residual),
@@ -263,6 +321,20 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
     )
 
 
+def by_rows(weight: Tensor, bias: Tensor, rows: int) -> Version:
+    """The library's product and the gate behind it for some rows at a time: what is between them stays in the cache."""
+
+    def version(x: Tensor) -> Tensor:
+        out = x.new_empty(len(x), len(weight) // 2)
+        between = x.new_empty(rows, len(weight))
+        for part, gated in zip(torch.split(x, rows), torch.split(out, rows), strict=True):
+            torch.addmm(bias, part, weight.T, out=between[: len(part)])
+            linear_triton.geglu(between[: len(part)], gated)
+        return out
+
+    return version
+
+
 SWEEP = False
 TILES = [
     Tile(m, n, k, warps=warps, stages=stages, bulk=bulk)
@@ -271,6 +343,7 @@ TILES = [
         (128, 64, 64, 4, 4), (128, 64, 32, 4, 5), (64, 64, 64, 4, 4), (256, 64, 64, 8, 3),
         (128, 128, 64, 8, 3), (128, 128, 64, 4, 3), (128, 128, 64, 8, 4), (64, 128, 64, 4, 4), (128, 128, 32, 8, 5),
         (128, 256, 64, 8, 3), (128, 256, 32, 8, 4), (64, 256, 64, 4, 3), (64, 256, 64, 8, 3), (256, 128, 64, 8, 3),
+        (256, 256, 64, 16, 3), (256, 256, 32, 16, 4),
     )
 ]  # fmt: skip
 

@@ -25,6 +25,8 @@ MOST_CHUNKS = 256
 """Every program of :func:`_apply` reads the statistics of all chunks of its groups."""
 NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
+COUNTS = ("repeats", "length", "chunks", "part")
+"""Arguments by which no address is aligned: one compiled kernel serves all their values."""
 
 
 @triton.jit
@@ -74,7 +76,7 @@ def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr
     return shift
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _whole(
     x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, eps,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
@@ -97,7 +99,7 @@ def _whole(
     tl.store(out_ptr + place, _finish(x, mean, scale, bias, SILU).to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _statistics(
     x_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
     SHIFTED: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
@@ -135,7 +137,7 @@ def _statistics(
     tl.store(square_ptr + place, group_square, mask=kept)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _apply(
     x_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, square_ptr, out_ptr,
     rows, groups, repeats, length, chunks, part, eps,

@@ -83,12 +83,12 @@ def _linear(
     tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=(row < m)[:, None])
 
 
-def geglu(x: Tensor) -> Tensor:
-    """The first half of the last axis times the exact GELU of the second."""
+def geglu(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """The first half of the last axis times the exact GELU of the second, written to ``out`` where that is given."""
     x = x.contiguous()
     width = x.shape[-1] // 2
     rows = x.numel() // (2 * width)
-    out = x.new_empty((*x.shape[:-1], width))
+    out = x.new_empty((*x.shape[:-1], width)) if out is None else out
     # 1280, 2560 and 5120 columns are whole blocks of 256
     lanes = min(256, triton.next_power_of_2(width))
     tall = GATES // lanes
