@@ -19,7 +19,6 @@ from kinescribe.ops.group_norm import (
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm, layer_norm_reference
 from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
-from kinescribe.ops.tiles import linear_tile
 from kinescribe.ops.upsample import phases, upsample_conv_by_phase, upsample_conv_reference
 
 pytestmark = [
@@ -159,7 +158,6 @@ def test_linear_kernels(width: int, m: int, dtype: torch.dtype) -> None:
         x, weight = drawn(m, k, dtype=dtype), drawn(n, k, dtype=dtype).mul_(k**-0.5)
         bias, residual = drawn(n, dtype=dtype), drawn(m, n, dtype=dtype)
         exact = F.linear(x.double(), weight.double(), bias.double())
-        assert linear_tile(m, n, k, gated=True) and linear_tile(m, n, k, gated=False)
         assert relative(linear_geglu(x, weight, bias), geglu_reference(exact)) < BOUNDS[dtype]
         assert relative(linear_add(x, weight, bias, residual), exact + residual) < BOUNDS[dtype]
 
@@ -171,14 +169,18 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     half = torch.float16
     x, rows = pictures(2, 64, 8, 8, dtype=half), drawn(1 << 15, 512, dtype=half)
     one, (first, second) = drawn(512, dtype=half), drawn(2, 64, dtype=half)
-    weight = drawn(512, 512, dtype=half)
+    weight, wide, gates = (
+        drawn(512, 512, dtype=half),
+        drawn(1 << 12, 1024, dtype=half),
+        drawn(2048, dtype=half),
+    )
     clip = drawn(1, 16, 6, 64, dtype=half)
     checked = {
         group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
         layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5),
         linear_triton.geglu_op: (rows,),
-        linear_triton.linear_geglu_op: (rows, weight, one),
+        linear_triton.linear_geglu_op: (wide, drawn(2048, 1024, dtype=half), gates),
         linear_triton.linear_add_op: (rows, weight, one, rows.clone()),
         frame_attention_triton.frame_attention_op: (clip, clip.clone(), clip.clone(), 1),
     }

@@ -19,17 +19,22 @@ class Tile:
 
 
 LARGE = Tile(128, 256, 64, warps=8, stages=3)
-SHARED = Tile(128, 128, 64, warps=8, stages=3)
-"""Two such programs fit a multiprocessor: one multiplies while the other gates, adds and writes."""
 NARROW = Tile(128, 64, 64, warps=4, stages=4)
 
+GATED_FROM = 1024
+"""From so many inputs a row (k) a gated product of one kernel is as fast as the library's and a pass behind it."""
+ADDED_TO = 512
+"""Up to so many the pass of an addition costs more than the library's product gains."""
 FEWEST_TILES = 256
 """With fewer programs, multiprocessors of a large GPU stand still: the library also splits along k."""
 
 
 def linear_tile(m: int, n: int, k: int, *, gated: bool) -> Tile | None:
-    """The tile for ``(m, k) @ (k, n)``, or None where the library and a pass behind it are the better choice."""
-    if n % 64 or k % 64:
+    """The tile for ``(m, k) @ (k, n)``, or None where the library and a pass behind it are the better choice.
+
+    Measured at the sizes of the large models on an H200, see benchmarks/results/2026-11-21_h200_ops.json.
+    """
+    tile = LARGE if gated else NARROW
+    if (k < GATED_FROM if gated else k > ADDED_TO) or n % tile.n or k % tile.k:
         return None
-    tile = NARROW if n % 128 else LARGE if gated and k >= 1024 and n % 256 == 0 else SHARED
     return tile if -(-m // tile.m) * (n // tile.n) >= FEWEST_TILES else None
