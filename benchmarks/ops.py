@@ -312,7 +312,10 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
     if SWEEP:
         tiles = [t for t in TILES if n % t.n == 0]
         versions |= {
-            f"{t.m}x{t.n}x{t.k} w{t.warps} s{t.stages}{' bulk' * t.bulk}": with_tile(t) for t in tiles
+            f"{t.m}x{t.n}x{t.k} w{t.warps} s{t.stages}{' bulk' * t.bulk}{' lasting' * t.lasting}": with_tile(
+                t
+            )
+            for t in tiles
         }
     # half of a gated product is written; of the other all, and the residual read
     moved = 2.0 * (m * k + n * k + m * (n / 2 if gated else 2 * n))
@@ -337,13 +340,12 @@ def by_rows(weight: Tensor, bias: Tensor, rows: int) -> Version:
 
 SWEEP = False
 TILES = [
-    Tile(m, n, k, warps=warps, stages=stages, bulk=bulk)
-    for bulk in (False, True)
+    Tile(m, n, k, warps=warps, stages=stages, bulk=bulk, lasting=lasting)
+    for bulk, lasting in ((False, False), (True, False), (True, True))
     for m, n, k, warps, stages in (
         (128, 64, 64, 4, 4), (128, 64, 32, 4, 5), (64, 64, 64, 4, 4), (256, 64, 64, 8, 3),
         (128, 128, 64, 8, 3), (128, 128, 64, 4, 3), (128, 128, 64, 8, 4), (64, 128, 64, 4, 4), (128, 128, 32, 8, 5),
         (128, 256, 64, 8, 3), (128, 256, 32, 8, 4), (64, 256, 64, 4, 3), (64, 256, 64, 8, 3), (256, 128, 64, 8, 3),
-        (256, 256, 64, 16, 3), (256, 256, 32, 16, 4),
     )
 ]  # fmt: skip
 

@@ -38,14 +38,46 @@ def _geglu(x_ptr, out_ptr, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr)
 @triton.jit
 def _linear(
     x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr, BULK: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
+    LASTING: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """``residual + x @ weight' + bias``, or that without ``residual`` gated; ``n`` and ``k`` are whole tiles.
 
-    With ``BULK``, ``x`` and ``weight`` are descriptors of tiles for the copy engine.
+    With ``BULK``, ``x`` and ``weight`` are descriptors of tiles for the copy engine; with ``LASTING`` there may be
+    fewer programs than tiles.
     """
+    if LASTING:
+        for tile in tl.range(tl.program_id(0), tl.cdiv(m, M) * (n // N), tl.num_programs(0), flatten=True):
+            _tile_of_linear(
+                tile, x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED, BULK, M, N, K, GROUP
+            )
+    else:
+        _tile_of_linear(
+            tl.program_id(0),
+            x_ptr,
+            weight_ptr,
+            bias_ptr,
+            residual_ptr,
+            out_ptr,
+            m,
+            n,
+            k,
+            GATED,
+            BULK,
+            M,
+            N,
+            K,
+            GROUP,
+        )
+
+
+@triton.jit
+def _tile_of_linear(
+    number, x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr, BULK: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """One tile of :func:`_linear`, in the order in which tiles share what they read."""
     across, down = n // N, tl.cdiv(m, M)
-    group, inside = tl.program_id(0) // (GROUP * across), tl.program_id(0) % (GROUP * across)
+    group, inside = number // (GROUP * across), number % (GROUP * across)
     tall = tl.minimum(down - group * GROUP, GROUP)
     tile_m, tile_n = group * GROUP + inside % tall, inside // tall
 
@@ -106,12 +138,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, til
     gated = residual is None
     out = x.new_empty((*x.shape[:-1], n // 2 if gated else n))
     left, right = _described(x, weight, gated, tile) if tile.bulk else (x, weight)
-    _linear[(triton.cdiv(m, tile.m) * (n // tile.n),)](
+    tiles = triton.cdiv(m, tile.m) * (n // tile.n)
+    _linear[(min(tiles, _programs(x.device)) if tile.lasting else tiles,)](
         left, right, bias, x if residual is None else residual.contiguous(), out, m, n, k,
-        GATED=gated, BULK=tile.bulk, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
+        GATED=gated, BULK=tile.bulk, LASTING=tile.lasting, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
+
+
+def _programs(device: torch.device) -> int:
+    """One for each multiprocessor."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
 
 
 def _described(

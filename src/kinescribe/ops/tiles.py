@@ -16,6 +16,8 @@ class Tile:
     """Rows of tiles that run together, so that what they read is still in the cache."""
     bulk: bool = False
     """Whether the copy engine brings the tiles, instead of the threads."""
+    lasting: bool = False
+    """Whether a program stays on its multiprocessor and computes many tiles: the next one comes while one is ended."""
 
 
 LARGE = Tile(128, 256, 64, warps=8, stages=3)

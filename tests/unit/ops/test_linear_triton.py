@@ -17,8 +17,10 @@ for rows, width in [(5, 7), (3, 300), (130, 64)]:
     out, expected = kernels.geglu(x), geglu_reference(x.double())
     assert out.shape == expected.shape and (out - expected).norm() / expected.norm() < 2e-7
 
-for m, n, k, bulk in [(1, 64, 32, False), (77, 128, 96, True), (5 * 32, 3 * 64, 32, False), (33, 64, 64, True)]:
-    tile = Tile(32, 64, 32, warps=4, stages=2, group=2, bulk=bulk)
+for m, n, k, bulk, lasting in [
+    (1, 64, 32, False, False), (77, 128, 96, True, True), (5 * 32, 3 * 64, 32, False, True), (33, 64, 64, True, False),
+]:
+    tile = Tile(32, 64, 32, warps=4, stages=2, group=2, bulk=bulk, lasting=lasting)
     x, weight, bias, residual = torch.randn(1, m, k), torch.randn(n, k), torch.randn(n), torch.randn(1, m, n)
     exact = F.linear(x.double(), weight.double(), bias.double())
     for out, expected in [
@@ -46,6 +48,6 @@ build(kernels._geglu, ROWS=8, WIDTH=256)
 for gated, tile in ((True, LARGE), (False, NARROW)):
     build(
         kernels._linear, warps=tile.warps, stages=tile.stages,
-        GATED=gated, BULK=False, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
+        GATED=gated, BULK=False, LASTING=False, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
     )
 """)
