@@ -54,6 +54,22 @@ def test_a_containers_limit_counts_where_it_is_lower(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux keeps to")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_of_a_gpu_the_granted_share_counts_by_its_number(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = 1
+    for name, told in {
+        "mem_get_info": lambda _: (600, 1000),
+        "memory_allocated": lambda _: 100,
+        "memory_reserved": lambda _: 150,
+        "current_device": lambda: here,
+        "get_per_process_memory_fraction": {here: 0.5}.__getitem__,  # which takes nothing but a number
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, told)
+    assert free_on(torch.device(device)) == 500 - 100
+
+
 def test_real_shortage_is_exit_4_and_leaves_no_file(tmp_path: Path) -> None:
     code = (
         "import resource, sys, torch\nfrom kinescribe.cli.app import run\n"
