@@ -312,7 +312,7 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
     if SWEEP:
         tiles = [t for t in TILES if n % t.n == 0]
         versions |= {
-            f"{t.m}x{t.n}x{t.k} w{t.warps} s{t.stages}{' bulk' * t.bulk}{' lasting' * t.lasting}": with_tile(
+            f"{t.m}x{t.n}x{t.k} w{t.warps} s{t.stages}{' bulk' * t.bulk}{f' lasting {t.lasting}' * (t.lasting > 0)}": with_tile(
                 t
             )
             for t in tiles
@@ -341,7 +341,7 @@ def by_rows(weight: Tensor, bias: Tensor, rows: int) -> Version:
 SWEEP = False
 TILES = [
     Tile(m, n, k, warps=warps, stages=stages, bulk=bulk, lasting=lasting)
-    for bulk, lasting in ((False, False), (True, False), (True, True))
+    for bulk, lasting in ((False, 0), (True, 0), (True, 1), (True, 2))
     for m, n, k, warps, stages in (
         (128, 64, 64, 4, 4), (128, 64, 32, 4, 5), (64, 64, 64, 4, 4), (256, 64, 64, 8, 3),
         (128, 128, 64, 8, 3), (128, 128, 64, 4, 3), (128, 128, 64, 8, 4), (64, 128, 64, 4, 4), (128, 128, 32, 8, 5),

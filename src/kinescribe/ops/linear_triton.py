@@ -139,16 +139,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, til
     out = x.new_empty((*x.shape[:-1], n // 2 if gated else n))
     left, right = _described(x, weight, gated, tile) if tile.bulk else (x, weight)
     tiles = triton.cdiv(m, tile.m) * (n // tile.n)
-    _linear[(min(tiles, _programs(x.device)) if tile.lasting else tiles,)](
+    _linear[(min(tiles, tile.lasting * _multiprocessors(x.device)) if tile.lasting else tiles,)](
         left, right, bias, x if residual is None else residual.contiguous(), out, m, n, k,
-        GATED=gated, BULK=tile.bulk, LASTING=tile.lasting, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
+        GATED=gated, BULK=tile.bulk, LASTING=tile.lasting > 0, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
 
 
-def _programs(device: torch.device) -> int:
-    """One for each multiprocessor."""
+def _multiprocessors(device: torch.device) -> int:
+    """How many a GPU has; a few in the interpreter."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
 
 

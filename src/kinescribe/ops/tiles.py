@@ -16,8 +16,11 @@ class Tile:
     """Rows of tiles that run together, so that what they read is still in the cache."""
     bulk: bool = False
     """Whether the copy engine brings the tiles, instead of the threads."""
-    lasting: bool = False
-    """Whether a program stays on its multiprocessor and computes many tiles: the next one comes while one is ended."""
+    lasting: int = 0
+    """So many programs stay on each multiprocessor and compute many tiles: the next one comes while one is ended.
+
+    With none there is a program for every tile.
+    """
 
 
 LARGE = Tile(128, 256, 64, warps=8, stages=3)
