@@ -310,18 +310,18 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
         }
     versions |= {"kernel": with_tile(tile)}
     if SWEEP:
-        tiles = [t for t in TILES if n % t.n == 0]
-        versions |= {
-            f"{t.m}x{t.n}x{t.k} w{t.warps} s{t.stages}{' bulk' * t.bulk}{f' lasting {t.lasting}' * (t.lasting > 0)}": with_tile(
-                t
-            )
-            for t in tiles
-        }
+        versions |= {named(tile): with_tile(tile) for tile in TILES if n % tile.n == 0}
     # half of a gated product is written; of the other all, and the residual read
     moved = 2.0 * (m * k + n * k + m * (n / 2 if gated else 2 * n))
     return Case(
         "linear_geglu" if gated else "linear_add", f"{m}x{n}x{k}", inputs, versions, moved, 2.0 * m * n * k
     )
+
+
+def named(tile: Tile) -> str:
+    """A tile as a version's name."""
+    how = f"{' bulk' * tile.bulk}{f' lasting {tile.lasting}' if tile.lasting else ''}"
+    return f"{tile.m}x{tile.n}x{tile.k} w{tile.warps} s{tile.stages}{how}"
 
 
 def by_rows(weight: Tensor, bias: Tensor, rows: int) -> Version:

@@ -20,8 +20,7 @@ from kinescribe.options import (
     video_to_video,
 )
 from kinescribe.pipelines.settings import (
-    ClipSettings,
-    PictureSettings,
+    AnySettings,
     Settings,
     resolve,
     resolve_clip,
@@ -87,9 +86,7 @@ def _engine(model: str | None, task: str | None, making: flags.Making) -> Engine
     return making.engine(name, kind)
 
 
-def _job(
-    engine: Engine, fields: dict[str, Any], before: dict[str, int] | None = None
-) -> Settings | PictureSettings | ClipSettings:
+def _job(engine: Engine, fields: dict[str, Any], before: dict[str, int] | None = None) -> AnySettings:
     """The settings of a request; for video-to-video with the frames and the size of a clip that there is not yet."""
     spec = engine.spec
     if engine.task == "text-to-video":
@@ -107,7 +104,7 @@ def _job(
     )
 
 
-def _forecast(engine: Engine, job: Settings | PictureSettings | ClipSettings) -> "Forecast":
+def _forecast(engine: Engine, job: AnySettings) -> "Forecast":
     from kinescribe.pipelines.planning import forecast
 
     return forecast(engine.model, job, device=engine.device, dtype=engine.dtype, memory=engine.memory)

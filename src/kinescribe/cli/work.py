@@ -13,8 +13,8 @@ from kinescribe.media.recipe import AnyRequest, Recipe, recipe_hash
 from kinescribe.media.video import Video
 from kinescribe.options import ImageToVideo, TextToVideo, VideoToVideo, video_to_video
 from kinescribe.pipelines.settings import (
+    AnySettings,
     ClipSettings,
-    PictureSettings,
     Settings,
     resolve,
     resolve_clip,
@@ -51,7 +51,7 @@ def require_room(item: Item, engine: Engine, second: Engine | None) -> None:
         second.require_room(_resolved_second(item.second, settings, second.spec))
 
 
-def _resolved(item: Item, spec: ModelSpec) -> Settings | PictureSettings | ClipSettings:
+def _resolved(item: Item, spec: ModelSpec) -> AnySettings:
     request, source = item.request, item.source
     if isinstance(request, ImageToVideo):
         return resolve_picture(request, spec)
@@ -62,9 +62,7 @@ def _resolved(item: Item, spec: ModelSpec) -> Settings | PictureSettings | ClipS
     return resolve(request, spec)
 
 
-def _resolved_second(
-    request: VideoToVideo, before: Settings | PictureSettings | ClipSettings, spec: ModelSpec
-) -> ClipSettings:
+def _resolved_second(request: VideoToVideo, before: AnySettings, spec: ModelSpec) -> ClipSettings:
     first = before if isinstance(before, Settings) else before.making
     size = first.width, first.height
     return resolve_clip(request, spec, frames=first.frames, size=size, fps=first.fps)

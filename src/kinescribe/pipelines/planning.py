@@ -24,13 +24,11 @@ from kinescribe.perf.speed import speeds
 from kinescribe.pipelines.denoise import windows_of
 from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype
 from kinescribe.pipelines.memory import free_on
-from kinescribe.pipelines.settings import ClipSettings, PictureSettings, Settings
+from kinescribe.pipelines.settings import AnySettings, ClipSettings, Settings
 from kinescribe.pipelines.stages import say
 
 LARGE = 300e6
 """Parameters of a UNet from which a processor is slow; the embedded model has 6 million."""
-
-AnySettings = Settings | PictureSettings | ClipSettings
 
 UNKNOWN = 1 << 60
 """Bytes that count as free where the system does not tell."""

@@ -93,6 +93,9 @@ class ClipSettings:
         )
 
 
+AnySettings = Settings | PictureSettings | ClipSettings
+
+
 def resolve(request: TextToVideo, spec: ModelSpec) -> Settings:
     """Fill what the request leaves open from ``spec.defaults``; one side alone keeps the model's aspect.
 
