@@ -14,7 +14,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import product as combinations
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -208,6 +208,27 @@ def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
             moved = 2.0 * (b * (c + o) * h * w + weight.numel())
             operations = 2.0 * b * h * w * weight.numel()
             yield Case("convolution", f"{kind} {b}x{c}-{o}x{h}x{w}", pictures, versions, moved, operations)
+            if kind == "clips":  # what it would be if the norm before it laid three frames beside each other
+                rows, flat = b * h * w, laid.permute(0, 2, 3, 1).flatten(1)
+
+                def columns(rows: int = rows, k: int = flat.shape[1]) -> tuple[Tensor, ...]:
+                    return (random(rows, k, dtype=dtype),)
+
+                def product(x: Tensor, weight: Tensor = flat) -> Tensor:
+                    return F.linear(x, weight)
+
+                label, moved = (
+                    f"{rows}x{o}x{flat.shape[1]}",
+                    2.0 * (rows * (o + flat.shape[1]) + flat.numel()),
+                )
+                yield Case(
+                    "convolution as product",
+                    label,
+                    columns,
+                    {"kernel": product, "plain": product},
+                    moved,
+                    operations,
+                )
 
 
 def three_products(x: Tensor, weight: Tensor) -> Tensor:
@@ -352,7 +373,7 @@ TILES = [
 
 def swept_norms(dtype: torch.dtype) -> None:
     """Print the times of the group norm for other sizes of its programs."""
-    sizes = list(product((8192, 16384, 32768), (1024, 2048, 4096), (512, 1024, 2048)))
+    sizes = list(combinations((8192, 16384, 32768), (1024, 2048, 4096), (512, 1024, 2048)))
     print("\ngroup norm: WHOLE, TILE, PROGRAMS -> us, best first")
     for case in norm_cases(dtype):
         if case.name != "group_norm":
