@@ -1,4 +1,4 @@
-"""The wheel, alone with its core dependencies and without a network, makes a clip."""
+"""The wheel, alone with its core dependencies and without a network, makes, animates and refines clips."""
 
 import json
 import os
@@ -24,8 +24,8 @@ def refused(*args, **kwargs):
 
 socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refused
 from kinescribe.cli.app import run
-code = run(["generate", "a red ball bouncing on the grass", "-o", sys.argv[1], "--steps", "2"])
-print(json.dumps({"code": code, "loaded": sorted({name.split(".")[0] for name in sys.modules})}))
+codes = [run(line) for line in json.loads(sys.argv[1])]
+print(json.dumps({"codes": codes, "loaded": sorted({name.split(".")[0] for name in sys.modules})}))
 """
 
 
@@ -94,10 +94,10 @@ def bare_run(python: Path, *arguments: str, folder: Path) -> subprocess.Complete
 @pytest.mark.slow
 def test_wheel_holds_the_assets_and_notices(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert "kinescribe/assets/tokenizer/bpe_simple_vocab_16e6.txt.gz" in names
-    assert any(
-        name.startswith("kinescribe/assets/papercut/") and name.endswith(".safetensors") for name in names
-    )
+    package = ROOT / "src"
+    assets = {path.relative_to(package).as_posix() for path in package.glob("kinescribe/assets/*/*")}
+    assert len([name for name in assets if name.endswith(".safetensors")]) >= 9
+    assert assets - set(names) == set()
     assert "kinescribe/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("tokenizer/NOTICE") and "licenses" in name for name in names)
@@ -105,14 +105,21 @@ def test_wheel_holds_the_assets_and_notices(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bare_wheel_makes_a_clip_without_a_network(bare_python: Path, tmp_path: Path) -> None:
-    done = bare_run(bare_python, "-c", PROGRAM, str(tmp_path / "clip.mp4"), folder=tmp_path)
+def test_bare_wheel_makes_clips_without_a_network(bare_python: Path, tmp_path: Path) -> None:
+    lines = [
+        ["generate", "a red ball bouncing on the grass", "-o", "clip.mp4", "--steps", "2"],
+        ["generate", "a red ball on the grass", "-o", "still/", "--steps", "2", "--frames", "1"],
+        ["animate", "still/frame-0001.png", "a red ball rising", "-o", "rising.mp4", "--steps", "2"],
+        ["refine", "clip.mp4", "a red ball bouncing on the grass", "-o", "large.mp4", "--steps", "1"],
+    ]
+    done = bare_run(bare_python, "-c", PROGRAM, json.dumps(lines), folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["code"] == 0, done.stderr[-3000:]
-    assert (tmp_path / "clip.mp4").stat().st_size > 1000
+    assert report["codes"] == [0, 0, 0, 0], done.stderr[-3000:]
+    made = {path.name: path.stat().st_size for path in tmp_path.iterdir() if path.is_file()}
+    assert set(made) == {"clip.mp4", "rising.mp4", "large.mp4"}, "nothing but the clips is left behind"
+    assert min(made.values()) > 1000
     assert set(NEVER_LOADED) & set(report["loaded"]) == set()
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"], "nothing but the clip is left behind"
 
 
 @pytest.mark.slow

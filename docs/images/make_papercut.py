@@ -1,4 +1,4 @@
-"""Make docs/images/papercut.png: clips that the embedded model made, one a row, eight of sixteen frames across.
+"""Make docs/images/papercut.jpg: clips that the embedded model made, one a row, eight of sixteen frames across.
 
 Run as `python docs/images/make_papercut.py`; nothing is picked: every prompt has the seed of its row.
 """
@@ -30,7 +30,7 @@ def main() -> None:
         rows.append(
             np.concatenate([np.pad(f, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for f in frames], 1)
         )
-    Image.fromarray(np.concatenate(rows)).save(Path(__file__).with_name("papercut.png"), optimize=True)
+    Image.fromarray(np.concatenate(rows)).save(Path(__file__).with_name("papercut.jpg"), quality=88, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make docs/images/refine.png: a clip of Papercut, and the same clip made anew from 85 % noise with another prompt.
+"""Make docs/images/refine.jpg: a clip of Papercut, and the same clip made anew from 85 % noise with another prompt.
 
 Run as `python docs/images/make_refine.py`; eight of sixteen frames across.
 """
@@ -24,7 +24,7 @@ def main() -> None:
         )
         for frames in (clip.frames, other.frames)
     ]
-    Image.fromarray(np.concatenate(rows)).save(Path(__file__).with_name("refine.png"), optimize=True)
+    Image.fromarray(np.concatenate(rows)).save(Path(__file__).with_name("refine.jpg"), quality=88, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make docs/images/world.png: the world's subjects, scenes and hours, and eight of its motions over time.
+"""Make docs/images/world.jpg: the world's subjects, scenes and hours, and eight of its motions over time.
 
 Run as `python docs/images/make_world.py`; everything follows from fixed seeds.
 """
@@ -76,7 +76,7 @@ def main() -> None:
     told = render_at(stories(), torch.linspace(0, 1, COLUMNS).expand(len(STORIES), -1), size=SIZE)
     pages = [sheet(render_stills(gallery(), size=SIZE)), sheet(rearrange(told, "n f h w k -> (n f) h w k"))]
     picture = Image.fromarray(torch.cat(pages).numpy())
-    picture.save(Path(__file__).with_name("world.png"), optimize=True)
+    picture.save(Path(__file__).with_name("world.jpg"), quality=75, optimize=True)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ __all__ = [
     "PublishedFile",
     "Refinement",
     "Source",
+    "default_model",
     "find_spec",
     "model_spec",
 ]
@@ -45,6 +46,11 @@ CATALOG: dict[str, ModelSpec] = {
     spec.name: spec for spec in (*TEXT_TO_VIDEO, *IMAGE_TO_VIDEO, *VIDEO_TO_VIDEO)
 }
 """Every known model by name, the embedded default first."""
+
+
+def default_model(task: Kind) -> str:
+    """The name of the embedded model for a task: it comes with the package."""
+    return next(spec.name for spec in CATALOG.values() if spec.embedded and spec.kind == task)
 
 
 def find_spec(name: str) -> ModelSpec | None:

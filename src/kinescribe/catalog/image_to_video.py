@@ -1,5 +1,6 @@
 """Models that make a clip from a picture."""
 
+from kinescribe.catalog.papercut import ANIMATE
 from kinescribe.catalog.spec import (
     DIFFUSERS_FILES,
     DISTORTED,
@@ -123,4 +124,4 @@ _I2VGEN_XL = ModelSpec(
     ),
 )
 
-IMAGE_TO_VIDEO = (_IMAGE_TO_VIDEO, _I2VGEN_XL)
+IMAGE_TO_VIDEO = (ANIMATE, _IMAGE_TO_VIDEO, _I2VGEN_XL)

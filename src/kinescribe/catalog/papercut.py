@@ -1,4 +1,4 @@
-"""Papercut's sisters, made to lie in the package once they are trained: one continues a still, one enlarges a clip."""
+"""Papercut's sisters in the package: one continues a still, one enlarges a clip."""
 
 from kinescribe.catalog.spec import Defaults, ModelSpec, PictureInput, Refinement
 

@@ -1,6 +1,7 @@
 """Models that refine a clip: a larger size, more detail, the same motion."""
 
 from kinescribe.catalog.image_to_video import STAGE_FILES
+from kinescribe.catalog.papercut import REFINE
 from kinescribe.catalog.spec import ENGLISH, Defaults, Hub, ModelSpec, Refinement, Source
 
 # Both prompts are part of the published results, misprints included.
@@ -99,4 +100,4 @@ _SR600 = ModelSpec(
     ),
 )
 
-VIDEO_TO_VIDEO = (_VIDEO_TO_VIDEO, _SR600)
+VIDEO_TO_VIDEO = (REFINE, _VIDEO_TO_VIDEO, _SR600)

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from kinescribe.catalog import default_model
 from kinescribe.cli import flags
 from kinescribe.cli.batch import DRAWN_SEEDS, Item
-from kinescribe.cli.engine import default_model
 from kinescribe.cli.make import make_one
 from kinescribe.cli.prompts import one_prompt
 from kinescribe.cli.source import name_after, read_source
@@ -40,7 +40,7 @@ def animate(
         **{"seed": secrets.randbelow(DRAWN_SEEDS), **first, "prompt": one_prompt(prompt)}
     )
     engine = making.engine(model or default_model("image-to-video"), "image-to-video")
-    second = refining.engine(making, again)
+    second = refining.engine(making, again, after=engine)
     making.judge(engine, second)(request.prompt)
     source = read_source(image, "image-to-video")
     item = Item(

@@ -5,18 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
-from kinescribe.catalog import CATALOG, DEFAULT_MODEL, Kind, ModelSpec, find_spec
+from kinescribe.catalog import CATALOG, Kind, ModelSpec, default_model, find_spec
 from kinescribe.cli.loras import LoraChoice
 from kinescribe.cli.progress import Display
 from kinescribe.cli.terminal import Terminal
 from kinescribe.errors import OptionError
 from kinescribe.perf.budget import Memory
-
-MADE_OF = {
-    "text-to-video": "from text",
-    "image-to-video": "from pictures",
-    "video-to-video": "anew from clips",
-}
 
 
 @runtime_checkable
@@ -108,19 +102,23 @@ def _show_licence(spec: ModelSpec, terminal: Terminal) -> None:
         terminal.note(f"licence of the weights of {spec.name}: {spec.licence}{again}")
 
 
-def default_model(task: Kind, flag: str = "--model") -> str:
-    """The model for a task that comes with the package; OptionError that names the others if there is none."""
+def second_model(first: ModelSpec) -> str:
+    """The model of a second stage after ``first`` unless told, which is the embedded one.
+
+    Raises OptionError that names all after any but an embedded model: it knows no other world.
+    """
     from kinescribe.checkpoints.store import model_folder
 
-    able = [spec for spec in CATALOG.values() if spec.kind == task]
-    for spec in able:
-        if spec.embedded and model_folder(spec):
-            return spec.name
+    own = default_model("video-to-video")
+    if CATALOG.get(first.name, first).embedded:
+        return own
+    flag = "--refine-model"
+    able = [spec for spec in CATALOG.values() if spec.kind == "video-to-video" and not spec.embedded]
     here = [f"{flag} {spec.name} (here)" for spec in able if model_folder(spec)]
-    there = [f"{flag} {spec.name}" for spec in able if spec.sources and not model_folder(spec)]
+    there = [f"{flag} {spec.name}" for spec in able if not model_folder(spec)]
     fetched = [f"{' or '.join(there)} (got by kinescribe models pull NAME)"] if there else []
-    other = [f"{flag} {DEFAULT_MODEL} or another text-to-video model"] if task == "video-to-video" else []
-    ways = ", ".join([*here, *fetched, *other])
+    ways = ", ".join([*here, *fetched, f"{flag} and a text-to-video model"])
     raise OptionError(
-        f"no model that makes clips {MADE_OF[task]} comes with the package: use {ways}, or {flag} FOLDER"
+        f"{own}, which comes with the package, knows no clips but those of its own world, and not those of "
+        f"{first.name}: use {ways}, or {flag} FOLDER"
     )

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter, Token
 from pydantic.fields import FieldInfo
 
 from kinescribe.catalog import Kind
-from kinescribe.cli.engine import Engine, default_model
+from kinescribe.cli.engine import Engine, second_model
 from kinescribe.cli.loras import LoraChoice, parse_lora
 from kinescribe.cli.prompts import Judge, judge, policy_from
 from kinescribe.cli.report import Saving
@@ -164,11 +164,11 @@ class Refining:
     refine_model: RefineModel = None
     refine_size: RefineSize = None
 
-    def engine(self, making: Making, second: dict[str, Any]) -> Engine | None:
+    def engine(self, making: Making, second: dict[str, Any], *, after: Engine) -> Engine | None:
         """The second model; None if no second stage is asked for, by `second` neither, its fields as typed."""
         if not (self.refine or self.refine_model or self.refine_size or second):
             return None
-        model = self.refine_model or default_model("video-to-video", "--refine-model")
+        model = self.refine_model or second_model(after.spec)
         return making.engine(model, "video-to-video", loras=())
 
 

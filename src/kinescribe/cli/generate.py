@@ -52,7 +52,8 @@ def generate(
 ) -> None:
     """Make clips from text."""
     common, again = flags.two_stages(fields, making.size, refining.refine_size)
-    engine, second = making.engine(model, "text-to-video"), refining.engine(making, again)
+    engine = making.engine(model, "text-to-video")
+    second = refining.engine(making, again, after=engine)
     judge = making.judge(engine, second)
     saving = making.saving()
     if count < 1:

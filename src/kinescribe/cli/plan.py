@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
 
-from kinescribe.catalog import DEFAULT_MODEL, Kind
+from kinescribe.catalog import Kind, default_model
 from kinescribe.cli import flags
-from kinescribe.cli.engine import Engine, default_model
+from kinescribe.cli.engine import Engine
 from kinescribe.cli.terminal import Speaker, drawn
 from kinescribe.errors import OptionError
 from kinescribe.options import (
@@ -59,7 +59,7 @@ def plan(
     engine = _engine(model, task, making)
     job = _job(engine, first)
     jobs = [(engine, job)]
-    second = refining.engine(making, again)
+    second = refining.engine(making, again, after=engine)
     if second is not None:
         making_first = job if isinstance(job, Settings) else job.making
         size = {"width": making_first.width, "height": making_first.height, "frames": making_first.frames}
@@ -78,7 +78,7 @@ def _engine(model: str | None, task: str | None, making: flags.Making) -> Engine
     kind = next((kind for kind in kinds if kind == task), None)
     if task is not None and kind is None:
         raise OptionError(f"--task {task!r}: use one of {', '.join(kinds)}")
-    name = model or (default_model(kind) if kind else DEFAULT_MODEL)
+    name = model or default_model(kind or "text-to-video")
     if kind is None:
         from kinescribe.pipelines.planning import spec_named
 

@@ -62,7 +62,7 @@ def remake(
     loras, later_loras = remade_loras(first, last, making.loras)
     name, known_hash = model or known_model(first.model, "--model"), None if model else first.model_hash
     engine = making.engine(name, first.kind, known_hash, loras=loras)
-    second, refined = refining.engine(making, again) if last is None else None, None
+    second, refined = refining.engine(making, again, after=engine) if last is None else None, None
     if last is not None:
         second = _second_engine(last, refining, making, later_loras)
         both = {name: value for name, value in typed.items() if name in ("prompt", "seed")}

@@ -4,13 +4,13 @@ import torch
 from pydantic import ValidationError
 
 import kinescribe
-from kinescribe.catalog import ModelSpec
+from kinescribe.catalog import ModelSpec, default_model
 from kinescribe.components import Components
 from kinescribe.errors import OptionError
 from kinescribe.media.recipe import REQUESTS, AnyRequest, AppliedLora, Recipe, SourceInput
 from kinescribe.media.video import Video
 from kinescribe.models.adapters import Adapters
-from kinescribe.pipelines.settings import Settings
+from kinescribe.pipelines.settings import Settings, own_strength
 from kinescribe.pipelines.stages import say
 
 TASKS = {
@@ -42,6 +42,16 @@ def say_if_unguided(job: Settings, spec: ModelSpec, *, asked_negative: bool) -> 
     if job.guidance <= 1 and (asked_negative or spec.defaults.guidance > 1):
         lost = ": the negative prompt has no effect" if asked_negative else ""
         say(f"guidance={job.guidance:g} turns guidance off{lost}; above 1 the prompt counts for more")
+
+
+def say_if_strong(strength: float, spec: ModelSpec) -> None:
+    """Warn of noise levels that a model has not learned, where it has learned but the lowest."""
+    learned = own_strength(spec)
+    if spec.refinement is not None and spec.refinement.consistent_start and strength > learned:
+        say(
+            f"{spec.name} has learned to refine at a strength of up to {learned:g}: at {strength:g} it leaves noise. "
+            f"To tell a clip in other words use {default_model('text-to-video')}"
+        )
 
 
 def say_if_long(frames: int, spec: ModelSpec) -> None:

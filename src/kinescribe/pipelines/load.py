@@ -5,7 +5,7 @@ from typing import Literal, overload
 
 import torch
 
-from kinescribe.catalog import CATALOG, DEFAULT_MODEL, Kind
+from kinescribe.catalog import CATALOG, Kind, default_model
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.errors import OptionError
@@ -36,7 +36,7 @@ PIPELINES: dict[Kind, type[Pipeline]] = {
 
 @overload
 def load(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     *,
     task: Literal["text-to-video"],
     device: str = "auto",
@@ -46,7 +46,7 @@ def load(
 ) -> TextToVideoPipeline: ...
 @overload
 def load(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     *,
     task: Literal["image-to-video"],
     device: str = "auto",
@@ -56,7 +56,7 @@ def load(
 ) -> ImageToVideoPipeline: ...
 @overload
 def load(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     *,
     task: Literal["video-to-video"],
     device: str = "auto",
@@ -66,7 +66,7 @@ def load(
 ) -> VideoToVideoPipeline: ...
 @overload
 def load(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     *,
     task: str | None = None,
     device: str = "auto",
@@ -75,7 +75,7 @@ def load(
     memory: str | int = "auto",
 ) -> Pipeline: ...
 def load(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | None = None,
     *,
     task: str | None = None,
     device: str = "auto",
@@ -85,6 +85,7 @@ def load(
 ) -> Pipeline:
     """Load a model by catalog name, or from a folder in any published layout; never touches the network.
 
+    Without ``model`` it is the one for the task that comes with the package, for text-to-video where no task is told.
     ``task`` is text-to-video, image-to-video or video-to-video, None what the model is for; text-to-video models
     can do video-to-video too. ``device`` is auto, cuda, cuda:1, mps or cpu; ``dtype`` auto, float16, bfloat16 or
     float32; ``variant`` names a set of files beside the plain one (fp16). ``memory`` is auto (what is free decides),
@@ -93,6 +94,7 @@ def load(
     there, ``MemoryLimitError`` if it does not fit.
     """
     kind = None if task is None else _known_task(task)
+    model = model or default_model(kind or "text-to-video")
     budget = parse_memory(memory)
     where = pick_device(device)
     number_format = pick_dtype(dtype, where)

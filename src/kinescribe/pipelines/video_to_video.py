@@ -40,6 +40,7 @@ from kinescribe.pipelines.checks import (
     refuse_options_beside,
     require_kind,
     say_if_long,
+    say_if_strong,
     say_if_unguided,
 )
 from kinescribe.pipelines.denoise import (
@@ -106,6 +107,7 @@ class VideoToVideoPipeline:
         given = as_given(noise, self._latent_shape(job), pictures=len(clip.frames))
         path = self._path(job)
         say_if_unguided(job.making, self.spec, asked_negative=bool(request.negative_prompt))
+        say_if_strong(job.strength, self.spec)
         say_if_long(min(job.window, job.making.frames), self.spec)
         prepare(self.components, [work_of(job, self.spec)])
         return self._run(job, clip, path, given, SourceInput.of(clip.name, clip.frames, float(clip.fps)))

@@ -6,7 +6,6 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from PIL import Image
 
 from goldens import folder
-from kinescribe.catalog import CATALOG
 from kinescribe.media.read import read_recipe, read_video
 from kinescribe.media.video import Video
 from kinescribe.options import VideoToVideo
@@ -98,14 +96,17 @@ def test_the_usage_policy_and_strictness_judge_the_prompt_before_anything_is_loa
 
 
 @pytest.mark.usefixtures("picture")
-def test_without_a_model_the_command_says_which_and_how(
-    real: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = {name: replace(spec, embedded=False) for name, spec in CATALOG.items()}
-    monkeypatch.setattr("kinescribe.cli.engine.CATALOG", rows)
-    done = real("animate", "boat.png")
+def test_without_a_model_the_embedded_one_is_taken(real: Cli) -> None:
+    done = real("animate", "boat.png", "a white boat", "--steps", "1", "--frames", "2", "--json")
+    facts = json.loads(done.out)
+    assert (facts["model"], facts["width"], facts["frames"]) == ("papercut-animate", 128, 2)
+
+
+@pytest.mark.usefixtures("picture")
+def test_behind_a_published_model_the_second_one_has_to_be_named(real: Cli, tmp_path: Path) -> None:
+    done = real("animate", "boat.png", "--model", I2V, "--refine")
     assert done.code == 2 and done.err.count("\n") == 1 and made(tmp_path) == []
-    for words in ("--model modelscope-image-to-video", "--model i2vgen-xl", "models pull", "--model FOLDER"):
+    for words in ("papercut-refine", "--refine-model modelscope-video-to-video", "models pull", "FOLDER"):
         assert words in done.err
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from goldens import folder
 from kinescribe.catalog import CATALOG, Kind
-from kinescribe.cli import engine as engines
-from kinescribe.cli.engine import Engine, default_model
+from kinescribe.cli.engine import Engine, second_model
 from kinescribe.errors import OptionError, WeightsError
 
 I2V = str(folder("image_and_video_to_video/i2v"))
@@ -18,36 +17,22 @@ def engine(model: str, task: Kind) -> Engine:
     return Engine(model=model, task=task, device="cpu", dtype="auto")
 
 
-@pytest.mark.parametrize("task", ["image-to-video", "video-to-video"])
-def test_the_model_inside_the_package_is_taken_by_its_kind(
-    task: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bare = {name: replace(spec, embedded=spec.kind == "text-to-video") for name, spec in CATALOG.items()}
-    monkeypatch.setattr(engines, "CATALOG", bare)
-    with pytest.raises(OptionError, match="no model that makes clips"):
-        default_model(task)
-    row = next(spec for spec in CATALOG.values() if spec.kind == task)
-    own = replace(row, name="own", embedded=True)
-    monkeypatch.setattr(engines, "CATALOG", {**bare, "own": own})
-    monkeypatch.setattr("kinescribe.checkpoints.store._ASSETS", tmp_path)
-    with pytest.raises(OptionError, match="no model that makes clips"):  # a row whose weights are not there
-        default_model(task)
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "kinescribe.json").touch()
-    assert default_model(task) == "own"
+@pytest.mark.parametrize("first", ["papercut", "papercut-animate"])
+def test_behind_an_embedded_model_the_embedded_one_refines(first: str) -> None:
+    assert second_model(CATALOG[first]) == "papercut-refine"
+    assert (
+        second_model(replace(CATALOG[first], embedded=False)) == "papercut-refine"
+    )  # a folder, of our own making
 
 
-def test_a_model_that_is_on_this_computer_is_named_first(
+def test_behind_another_a_model_that_is_on_this_computer_is_named_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KINESCRIBE_HOME", str(tmp_path))
-    bare = {name: replace(spec, embedded=False) for name, spec in CATALOG.items()}
-    monkeypatch.setattr(engines, "CATALOG", bare)
-    (tmp_path / "models" / "i2vgen-xl").mkdir(parents=True)
-    with pytest.raises(
-        OptionError, match=r"use --model i2vgen-xl \(here\), --model modelscope-image-to-video"
-    ):
-        default_model("image-to-video")
+    (tmp_path / "models" / "vgen-sr600").mkdir(parents=True)
+    ways = r"use --refine-model vgen-sr600 \(here\), --refine-model modelscope-video-to-video \(got by"
+    with pytest.raises(OptionError, match=ways):
+        second_model(CATALOG["i2vgen-xl"])
 
 
 @pytest.mark.parametrize("model", [I2V, "i2vgen-xl"], ids=["folder", "name"])

@@ -66,10 +66,18 @@ def test_a_flag_of_the_second_stage_is_kept_apart_from_the_first() -> None:
 def test_any_flag_of_the_second_stage_asks_for_it(
     refining: Refining, second: dict[str, Any], asked: bool
 ) -> None:
-    engine = refining.engine(Making(device="cpu"), second)
+    making = Making(device="cpu")
+    engine = refining.engine(making, second, after=making.engine("i2vgen-xl", "image-to-video"))
     assert (engine is not None) == asked
     if engine is not None:
         assert (engine.model, engine.task, engine.device) == ("papercut", "video-to-video", "cpu")
+
+
+@pytest.mark.parametrize("refining", [Refining(refine=True), Refining(refine_size="8x8")])
+def test_behind_an_embedded_model_no_second_one_need_be_named(refining: Refining) -> None:
+    making = Making(device="cpu")
+    engine = refining.engine(making, {}, after=making.engine("papercut", "text-to-video"))
+    assert engine is not None and engine.model == "papercut-refine"
 
 
 @pytest.mark.parametrize("text", ["256x128", "256X128", "256\u00d7128", " 256 x 128 "])

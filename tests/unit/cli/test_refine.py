@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from goldens import folder
-from kinescribe.catalog import CATALOG
 from kinescribe.media.read import read_recipe, read_video
 from kinescribe.media.write import write_video
 
@@ -106,17 +104,9 @@ def test_the_usage_policy_and_strictness_judge_the_prompt_before_anything_is_loa
 
 
 @pytest.mark.usefixtures("clip")
-def test_without_a_model_the_command_says_which_and_how(
-    real: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = {name: replace(spec, embedded=False) for name, spec in CATALOG.items()}
-    monkeypatch.setattr("kinescribe.cli.engine.CATALOG", rows)
-    done = real("refine", "clip.mp4")
-    assert done.code == 2 and done.err.count("\n") == 1 and made(tmp_path) == []
-    for words in ("--model modelscope-video-to-video", "models pull", "--model papercut", "--model FOLDER"):
-        assert words in done.err
-    done = real("generate", "a ball", "--refine")
-    assert done.code == 2 and "--refine-model papercut" in done.err and made(tmp_path) == []
+def test_without_a_model_the_embedded_one_is_taken(real: Cli) -> None:
+    facts = json.loads(real("refine", "clip.mp4", "a ball", "--steps", "1", "--json").out)
+    assert (facts["model"], facts["width"], facts["frames"]) == ("papercut-refine", 256, 4)
 
 
 @pytest.mark.usefixtures("clip")

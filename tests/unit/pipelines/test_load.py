@@ -67,3 +67,16 @@ def test_a_name_of_the_table_is_refused_though_it_is_not_here() -> None:
 def test_a_task_that_there_is_not_lists_those_there_are() -> None:
     with pytest.raises(OptionError, match="task='upscale': use one of text-to-video, image-to-video, video"):
         kinescribe.load(folder(TEXT), task="upscale")
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (None, "papercut"),
+        ("text-to-video", "papercut"),
+        ("image-to-video", "papercut-animate"),
+        ("video-to-video", "papercut-refine"),
+    ],
+)
+def test_without_a_model_the_embedded_one_for_the_task_is_loaded(task: str | None, name: str) -> None:
+    assert kinescribe.load(task=task, device="cpu").spec.name == name

@@ -317,3 +317,15 @@ def test_times_fall_from_step_to_step(pipe: VideoToVideoPipeline, clip: np.ndarr
 def test_half_precision_computes_in_half_precision(parts: Components, clip: np.ndarray) -> None:
     parts.to(dtype=torch.bfloat16)
     assert len(VideoToVideoPipeline(parts)(clip, seed=1).frames) == 6
+
+
+def test_noise_that_a_model_has_not_learned_is_told_once(clip: np.ndarray) -> None:
+    parts = refining_components()
+    assert parts.spec.refinement is not None
+    own = replace(parts.spec.refinement, consistent_start=True, noise_level=99)
+    pipe = VideoToVideoPipeline(replace(parts, spec=replace(parts.spec, refinement=own)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", KinescribeWarning)
+        pipe.stream(clip, "a boat", steps=1, strength=0.1, window=4)
+    with pytest.warns(KinescribeWarning, match="up to 0.1: at 0.2 it leaves noise"):
+        pipe.stream(clip, "a boat", steps=1, strength=0.2, window=4)

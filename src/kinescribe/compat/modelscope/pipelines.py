@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from kinescribe.catalog import DEFAULT_MODEL, Kind
+from kinescribe.catalog import Kind, default_model
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.compat.modelscope.call import Door
@@ -54,12 +54,13 @@ def pipeline(
     where = _place(device)
     # in the originals the networks compute in float16 on a GPU; on a processor nothing but float32 comes near
     dtype = torch.float32 if where.type == "cpu" else pick_dtype("auto", where)
-    folder = locate(model or DEFAULT_MODEL)
+    model = model or default_model("text-to-video" if task is None else _KINDS[task])
+    folder = locate(model)
     spec = describe(folder, variant=variant, spec=None).spec
     kind = spec.kind if task is None else _KINDS[task]
     require_kind(spec, kind)
     with stage("loading"):
-        components = load_components(model or DEFAULT_MODEL, device=where, dtype=dtype, variant=variant)
+        components = load_components(model, device=where, dtype=dtype, variant=variant)
     if kind == "text-to-video":
         return TextToVideoSynthesis(TextToVideoPipeline(components))
     seed = folder_seed(folder)

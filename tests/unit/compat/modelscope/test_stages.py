@@ -214,6 +214,14 @@ def test_no_task_is_what_the_folder_is_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "name"), [("image-to-video", "papercut-animate"), ("video-to-video", "papercut-refine")]
+)
+def test_without_a_model_it_is_the_embedded_one_for_the_task(task: str, name: str) -> None:
+    made = pipeline(task, device="cpu")
+    assert isinstance(made, (ImageToVideo, VideoToVideo)) and made._inner.spec.name == name
+
+
+@pytest.mark.parametrize(
     ("task", "model", "said"),
     [
         ("image-to-video", SECOND, r"\(video-to-video\)"),
