@@ -30,7 +30,9 @@ def main() -> None:
         rows.append(
             np.concatenate([np.pad(f, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for f in frames], 1)
         )
-    Image.fromarray(np.concatenate(rows)).save(Path(__file__).with_name("papercut.jpg"), quality=88, optimize=True)
+    Image.fromarray(np.concatenate(rows)).save(
+        Path(__file__).with_name("papercut.jpg"), quality=88, optimize=True
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def main() -> None:
         )
         for frames in (clip.frames, other.frames)
     ]
-    Image.fromarray(np.concatenate(rows)).save(Path(__file__).with_name("refine.jpg"), quality=88, optimize=True)
+    Image.fromarray(np.concatenate(rows)).save(
+        Path(__file__).with_name("refine.jpg"), quality=88, optimize=True
+    )
 
 
 if __name__ == "__main__":
