@@ -6,7 +6,6 @@ A case of `peers.py` with random full-size weights on a CUDA device, as users ge
 """
 
 import argparse
-import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +30,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with torch.inference_mode():
-        table = profiled(prepared(options.case, options.what), options.runs)
+        table = profiled(prepared(options.case, options.what, options.runs), options.runs)
     if options.out is not None:
         options.out.write_text(table, encoding="utf-8")
     print(table)
 
 
-def prepared(name: str, what: str) -> Callable[[], object]:
+def prepared(name: str, what: str, runs: int) -> Callable[[], object]:
     """A step after those that compile and record, or the decoding of a clip (of a frame where only steps are timed)."""
     case, device = CASES[name], torch.device("cuda")
     pipe = pipeline(case, device, torch.float16)
@@ -45,8 +44,9 @@ def prepared(name: str, what: str) -> Callable[[], object]:
         latents = start(case, 0).to(device)
         latents = latents if case.whole else latents[:, :, :1]
         return lambda: decode(pipe.components, latents)
-    steps = itertools.islice(events(case, pipe, 0, case.steps), case.steps)
-    for _ in range(3):
+    before = 3
+    steps = events(case, pipe, 0, max(case.steps, before + 1 + 2 * runs))
+    for _ in range(before):
         next(steps)
     return lambda: next(steps)
 

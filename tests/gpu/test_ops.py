@@ -1,5 +1,7 @@
 """Fast operations on a GPU against a float64 reference."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -19,6 +21,7 @@ from kinescribe.ops.group_norm import (
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm, layer_norm_reference
 from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
+from kinescribe.ops.tiles import LARGE, NARROW, linear_tile
 from kinescribe.ops.upsample import phases, upsample_conv_by_phase, upsample_conv_reference
 
 pytestmark = [
@@ -149,17 +152,31 @@ def test_geglu_kernel(dtype: torch.dtype) -> None:
         assert relative(geglu(x), geglu_reference(x.double())) < BOUNDS[dtype]
 
 
+TILES = (LARGE, NARROW, replace(NARROW, bulk=True), replace(NARROW, bulk=True, lasting=2))
+
+
 @HALF
 @pytest.mark.parametrize("m", [16384, 16399])
 @pytest.mark.parametrize("width", [320, 512, 640, 1280])
 @torch.inference_mode()
 def test_linear_kernels(width: int, m: int, dtype: torch.dtype) -> None:
+    from kinescribe.ops import linear_triton
+
     for n, k in ((8 * width, width), (width, 4 * width), (width, width)):
         x, weight = drawn(m, k, dtype=dtype), drawn(n, k, dtype=dtype).mul_(k**-0.5)
         bias, residual = drawn(n, dtype=dtype), drawn(m, n, dtype=dtype)
         exact = F.linear(x.double(), weight.double(), bias.double())
-        assert relative(linear_geglu(x, weight, bias), geglu_reference(exact)) < BOUNDS[dtype]
-        assert relative(linear_add(x, weight, bias, residual), exact + residual) < BOUNDS[dtype]
+        gated, added = geglu_reference(exact), exact + residual
+        assert relative(linear_geglu(x, weight, bias), gated) < BOUNDS[dtype]
+        assert relative(linear_add(x, weight, bias, residual), added) < BOUNDS[dtype]
+        for tile in TILES:
+            if n % tile.n == 0:
+                assert relative(linear_triton.linear(x, weight, bias, None, tile), gated) < BOUNDS[dtype]
+                assert relative(linear_triton.linear(x, weight, bias, residual, tile), added) < BOUNDS[dtype]
+
+
+def test_the_table_gives_the_large_models_the_kernels() -> None:
+    assert linear_tile(32768, 320, 320, gated=False) and linear_tile(2048, 10240, 1280, gated=True)
 
 
 @torch.inference_mode()

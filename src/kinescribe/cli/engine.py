@@ -117,7 +117,7 @@ def second_model(first: ModelSpec) -> str:
     here = [f"{flag} {spec.name} (here)" for spec in able if model_folder(spec)]
     there = [f"{flag} {spec.name}" for spec in able if not model_folder(spec)]
     fetched = [f"{' or '.join(there)} (got by kinescribe models pull NAME)"] if there else []
-    ways = ", ".join([*here, *fetched, f"{flag} and a text-to-video model"])
+    ways = ", ".join([*here, *fetched, f"{flag} with the name of a text-to-video model"])
     raise OptionError(
         f"{own}, which comes with the package, knows no clips but those of its own world, and not those of "
         f"{first.name}: use {ways}, or {flag} FOLDER"

@@ -117,7 +117,9 @@ class TemporalTransformer(nn.Module):
         self.project_out = zeroed(nn.Linear(inner, channels))
 
     def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """Same shape. Normalised over all frames at once; of a large clip some pixels are worked on at a time."""
+        """Same shape. Normalised over all frames; some pixels of a large clip are worked on at a time, the last layer
+        apart.
+        """
         b, _, f, h, w = x.shape
         x = rearrange(x, "b c f h w -> b c f (h w)")
         y = rearrange(self.norm(x), "b c f n -> b f n c")

@@ -26,7 +26,7 @@ MOST_CHUNKS = 256
 NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
 COUNTS = ("repeats", "length", "chunks", "part")
-"""Arguments by which no address is aligned: one compiled kernel serves all their values."""
+"""Arguments by which no address of pixels is aligned: one compiled kernel serves all their values."""
 
 
 @triton.jit

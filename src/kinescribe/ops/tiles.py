@@ -37,7 +37,7 @@ FEWEST_TILES = 256
 def linear_tile(m: int, n: int, k: int, *, gated: bool) -> Tile | None:
     """The tile for ``(m, k) @ (k, n)``, or None where the library and a pass behind it are the better choice.
 
-    Measured at the sizes of the large models on an H200, see benchmarks/results/2026-11-21_h200_ops.json.
+    As measured on an H200 at most sizes of the large models, see benchmarks/results/2026-11-21_h200_ops.json.
     """
     tile = LARGE if gated else NARROW
     if (k < GATED_FROM if gated else k > ADDED_TO) or n % tile.n or k % tile.k:

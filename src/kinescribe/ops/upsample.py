@@ -1,5 +1,7 @@
 """Nearest-neighbour enlargement and a 3 x 3 convolution behind it, without the enlarged picture."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,18 +32,23 @@ class UpsampleConv(nn.Conv2d):
         """:func:`upsample_conv_reference`, by phases where ``select`` has it so; the result then lies channels-last."""
         if not phases_pay(x, self.weight):
             return upsample_conv_reference(x, self.weight, self.bias)
-        kernels = phases(self.weight) if self._kept is None else self._kept
+        kernels = self._kept
+        if kernels is None or self._key != self._now():
+            kernels = phases(self.weight)
         return upsample_conv_by_phase(x, kernels, self.bias)
 
+    @property
+    def kept_at(self) -> int:
+        """Where the kept phases lie in memory; 0 if none are."""
+        return 0 if self._kept is None else self._kept.data_ptr()
+
+    @torch.inference_mode()
     def keep(self) -> None:
         """Make the phases of the weight as it is now; in the same memory, if only its numbers have changed."""
-        weight = self.weight
-        # a tensor made for inference does not count its changes: its phases are made every time
-        version = object() if weight.is_inference() else weight._version
-        key = weight.data_ptr(), version, weight.dtype, weight.device
+        key = self._now()
         if key == self._key:
             return
-        made = phases(weight)
+        made = phases(self.weight)
         if self._kept is not None and (self._kept.dtype, self._kept.device) == (made.dtype, made.device):
             self._kept.copy_(made)
         else:
@@ -51,6 +58,18 @@ class UpsampleConv(nn.Conv2d):
     def release(self) -> None:
         """Make the phases anew at every call, as before :meth:`keep`."""
         self._kept = self._key = None
+
+    def _now(self) -> object:
+        """What changes with the weight."""
+        weight = self.weight
+        # a tensor made for inference does not count its changes: its phases are made every time
+        version = object() if weight.is_inference() else weight._version
+        return weight.data_ptr(), version, weight.dtype, weight.device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UpsampleConv":
+        """Every way to another device or number format comes by here."""
+        self.release()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 def upsample_conv_by_phase(

@@ -84,10 +84,11 @@ class Recorder:
             convolution.release()
 
     def _key(self, given: tuple[Tensor, ...], told: Conditioning) -> Key:
-        weight = self.unet.head.weight  # where that has moved, a recording reads what is no longer there
+        # where these have moved, a recording reads what is no longer there
+        weight, kept = self.unet.head.weight, (convolution.kept_at for convolution in self._enlarging)
         parts = (*given, *_parts(told))
         shapes = tuple(None if part is None else (part.shape, part.dtype, part.device) for part in parts)
-        return (*shapes, weight.data_ptr(), weight.dtype)
+        return (*shapes, weight.data_ptr(), weight.dtype, *kept)
 
     def _recorded(self, work: Pass, given: tuple[Tensor, ...], told: Conditioning) -> _Recording:
         own, own_told = tuple(part.clone() for part in given), told.map(torch.clone)

@@ -94,7 +94,7 @@ def load(
     there, ``MemoryLimitError`` if it does not fit.
     """
     kind = None if task is None else _known_task(task)
-    model = model or default_model(kind or "text-to-video")
+    model = default_model(kind or "text-to-video") if model is None else model
     budget = parse_memory(memory)
     where = pick_device(device)
     number_format = pick_dtype(dtype, where)

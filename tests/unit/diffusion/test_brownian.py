@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinescribe.diffusion.brownian import BrownianNoise
+from kinescribe.diffusion.brownian import BrownianNoise, _Tree
 from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import CLEAN, MODELSCOPE, Level, Schedule, level_of_ratio
 from kinescribe.diffusion.trajectory import Trajectory, chain
@@ -74,14 +74,15 @@ def test_going_down_draws_half_and_keeps_one_way_down_the_tree(monkeypatch: pyte
 
     monkeypatch.setattr(torch, "randn", counting)
     path = plan("dpmpp_2m_sde", SCHEDULE, 30)
-    noise = BrownianNoise([4], SHAPE, path)
-    kept = []
-    for i in range(29):
-        noise.step(i)
-        kept.append(len(noise._trees[0]._halved))
+    ratios = [(leg.to.ratio, leg.now.ratio) for leg in path][:29]
+    ends = min(map(min, ratios)), max(map(max, ratios))
+    tree, kept = _Tree(4, SHAPE, *ends), []  # without the threads that ask it ahead
+    for leg in ratios:
+        tree.increment(*leg)
+        kept.append(len(tree._halved))
     down, draws = draws, 0
-    for i in range(29):
-        BrownianNoise([4], SHAPE, path).step(i)
+    for leg in ratios:
+        _Tree(4, SHAPE, *ends).increment(*leg)
     assert down < 0.6 * draws
     assert 15 < max(kept) < 30
 

@@ -60,9 +60,26 @@ def test_kept_phases_follow_the_weight_in_the_same_memory(monkeypatch: pytest.Mo
     torch.testing.assert_close(module.enlarged(x), upsample_conv_reference(x, 2 * weight, bias))
     assert len(made) == 2
     torch.testing.assert_close(kept, phases(2 * weight))
+    module.weight.copy_(weight)  # and nobody keeps them: what is kept is of another weight
+    torch.testing.assert_close(module.enlarged(x), upsample_conv_reference(x, weight, bias))
+    assert len(made) == 3
     module.release()
     module.enlarged(x)
-    assert len(made) == 3
+    assert len(made) == 4
+
+
+def test_kept_phases_leave_with_the_weight() -> None:
+    _, weight, bias = parts(2, 4, 4, 3, 5)
+    module = filled(weight, bias)
+    assert module.kept_at == 0
+    module.keep()
+    assert module.kept_at != 0
+    module.weight.data.mul_(1)  # outside of inference, too
+    with torch.no_grad():
+        module.weight.mul_(2)
+        module.keep()
+    module.to(torch.float32)
+    assert module.kept_at == 0
 
 
 def test_kernels_are_summed_before_they_are_rounded() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from conftest import tiny_components
+from kinescribe.models.blocks import Upsample
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops.linear_fp8 import in_eight_bits
@@ -149,3 +150,22 @@ def test_a_pass_in_eight_bits_has_a_recording_of_its_own(unet: UNet) -> None:
         assert not torch.equal(exact, near)
     assert tape.made == 2
     forget(unet)
+
+
+def test_a_pass_that_is_not_recorded_sees_weights_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinescribe.ops.upsample.phases_pay", lambda *_: True)
+    with torch.inference_mode(False):
+        unet = tiny_components().unet
+    recorder, asked = Recorder(unet, Tape()), given()
+    for _ in range(3):
+        recorder(*asked)
+    upsample = next(module for module in unet.modules() if isinstance(module, Upsample))
+    before = unet(*asked)
+    upsample.conv.weight.mul_(3)
+    torch.testing.assert_close(recorder(*asked), unet(*asked))
+    upsample.conv.weight.mul_(3)
+    monkeypatch.setattr("kinescribe.perf.graph.MOST_ROWS", 0)
+    large = recorder(*asked)
+    monkeypatch.setattr("kinescribe.ops.upsample.phases_pay", lambda *_: False)
+    torch.testing.assert_close(large, unet(*asked))
+    assert not torch.allclose(large, before)

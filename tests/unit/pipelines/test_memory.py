@@ -53,7 +53,6 @@ def test_a_containers_limit_counts_where_it_is_lower(monkeypatch: pytest.MonkeyP
     assert free_bytes() == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux keeps to")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_of_a_gpu_the_granted_share_counts_by_its_number(
     device: str, monkeypatch: pytest.MonkeyPatch
@@ -70,6 +69,7 @@ def test_of_a_gpu_the_granted_share_counts_by_its_number(
     assert free_on(torch.device(device)) == 500 - 100
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux keeps to")
 def test_real_shortage_is_exit_4_and_leaves_no_file(tmp_path: Path) -> None:
     code = (
         "import resource, sys, torch\nfrom kinescribe.cli.app import run\n"

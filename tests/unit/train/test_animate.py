@@ -80,7 +80,7 @@ def test_the_export_is_a_whole_model_with_the_given_text_tower_and_autoencoder(
         assert (export / name).read_bytes() == (model_folder / name).read_bytes()
     components = load_components(export)
     assert components.conditions is not None and components.vision is not None
-    assert components.spec == dataclasses.replace(ANIMATE, embedded=False)
+    assert components.spec == ANIMATE
     assert components.schedule.prediction == "velocity" and components.schedule.zero_terminal_snr
     assert (tmp_path / "samples.png").is_file()
 

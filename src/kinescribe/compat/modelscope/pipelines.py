@@ -54,7 +54,8 @@ def pipeline(
     where = _place(device)
     # in the originals the networks compute in float16 on a GPU; on a processor nothing but float32 comes near
     dtype = torch.float32 if where.type == "cpu" else pick_dtype("auto", where)
-    model = model or default_model("text-to-video" if task is None else _KINDS[task])
+    if model is None:
+        model = default_model("text-to-video" if task is None else _KINDS[task])
     folder = locate(model)
     spec = describe(folder, variant=variant, spec=None).spec
     kind = spec.kind if task is None else _KINDS[task]

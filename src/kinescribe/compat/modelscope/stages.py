@@ -47,7 +47,8 @@ class ImageToVideo(Door):
         picture = fields.pop("image", None)
         if picture is None:
             raise OptionError("the input has no picture: pass a path, a PIL image, or {'image': ...}")
-        request = {"fps": FPS, "sampler": "ddim", "spacing": "modelscope_strict", **fields}
+        original = {"fps": FPS, "sampler": "ddim", "spacing": "modelscope_strict"}
+        request = {**({} if self._inner.spec.embedded else original), **fields}  # that is made for others
         if request.get("seed") is not None:
             return self._inner(picture, **request)
         return without_seed(self._inner(picture, **request, noise=self._global_noise(request)))

@@ -13,7 +13,7 @@ from PIL import Image
 from goldens import expected, folder
 from kinescribe.compat.modelscope import ImageToVideo, OutputKeys, Tasks, VideoToVideo, pipeline
 from kinescribe.errors import KinescribeWarning, OptionError
-from kinescribe.media.read import read_video
+from kinescribe.media.read import read_recipe, read_video
 from kinescribe.media.write import write_video
 from kinescribe.pipelines.image_to_video import ImageToVideoPipeline
 from kinescribe.pipelines.video_to_video import VideoToVideoPipeline
@@ -219,6 +219,16 @@ def test_no_task_is_what_the_folder_is_for() -> None:
 def test_without_a_model_it_is_the_embedded_one_for_the_task(task: str, name: str) -> None:
     made = pipeline(task, device="cpu")
     assert isinstance(made, (ImageToVideo, VideoToVideo)) and made._inner.spec.name == name
+
+
+def test_the_embedded_model_keeps_what_it_was_made_for(tmp_path: Path) -> None:
+    still = Image.new("RGB", (128, 128), "teal")
+    target = tmp_path / "a.mp4"
+    pipeline("image-to-video", device="cpu")(
+        {"image": still, "text": "a boat", "frames": 2, "steps": 1, "seed": 1}, output_video=target
+    )
+    recipe = read_recipe(target)
+    assert recipe["request"]["sampler"] == "dpmpp_2m" and recipe["request"].get("spacing") is None
 
 
 @pytest.mark.parametrize(
