@@ -52,22 +52,9 @@ def _linear(
             )
     else:
         _tile_of_linear(
-            tl.program_id(0),
-            x_ptr,
-            weight_ptr,
-            bias_ptr,
-            residual_ptr,
-            out_ptr,
-            m,
-            n,
-            k,
-            GATED,
-            BULK,
-            M,
-            N,
-            K,
-            GROUP,
-        )
+            tl.program_id(0), x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k,
+            GATED, BULK, M, N, K, GROUP,
+        )  # fmt: skip
 
 
 @triton.jit
