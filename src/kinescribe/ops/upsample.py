@@ -77,9 +77,10 @@ def upsample_conv_by_phase(
 ) -> Float[Tensor, "n o h2 w2"]:
     """:func:`upsample_conv_reference` with 4/9 of its products; the result lies channels-last.
 
-    ``kernels`` are the :func:`phases` of its weight. Of the three rows that an output row reads, two are the same input row, whose weights add up: rows of even number
-    read two input rows with one pair of kernels, those of odd number with another, and columns alike. The four kinds
-    of output pixel are four sets of channels of one 2 x 2 convolution, put in their places afterwards.
+    ``kernels`` are the :func:`phases` of its weight. Of the three rows that an output row reads, two are the same input
+    row, whose weights add up: rows of even number read two input rows with one pair of kernels, those of odd number
+    with another, and columns alike. The four kinds of output pixel are four sets of channels of one 2 x 2 convolution,
+    put in their places afterwards.
     """
     n, _, h, w = x.shape
     o = len(kernels) // 4
