@@ -1,16 +1,18 @@
-"""Which kernels a guided step or the decoding of a large model spends its time in, all of them by name.
+"""Which kernels a guided step, the decoding or a whole clip of a large model spends its time in, all of them by name.
 
-    python benchmarks/kernels.py t2v [--what step|decode] [--runs 4] [--out FILE]
+    python benchmarks/kernels.py t2v [--what step|decode|clip] [--runs 4] [--out FILE]
 
-A case of `peers.py` with random full-size weights on a CUDA device, as users get it, recorded passes and all.
+A case of `peers.py` with random full-size weights on a CUDA device, as users get it, recorded passes and all. Behind
+the kernels come the longest pauses between two of them, and the calls to CUDA that the host spent its time in.
 """
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity
 
 from kinescribe.perf.profile import device_work
@@ -25,12 +27,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("case", choices=CASES)
-    parser.add_argument("--what", choices=["step", "decode"], default="step")
+    parser.add_argument("--what", choices=["step", "decode", "clip"], default="step")
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    work = prepared(options.case, options.what, options.runs)
     with torch.inference_mode():
-        table = profiled(prepared(options.case, options.what, options.runs), options.runs)
+        table = profiled(work, options.runs)
     if options.out is not None:
         options.out.write_text(table, encoding="utf-8")
     print(table)
@@ -44,6 +47,8 @@ def prepared(name: str, what: str, runs: int) -> Callable[[], object]:
         latents = start(case, 0).to(device)
         latents = latents if case.whole else latents[:, :, :1]
         return lambda: decode(pipe.components, latents)
+    if what == "clip":
+        return lambda: deque(events(case, pipe, 0, case.steps), maxlen=1)
     before = 3
     steps = events(case, pipe, 0, max(case.steps, before + 1 + 2 * runs))
     for _ in range(before):
@@ -75,7 +80,38 @@ def profiled(work: Callable[[], object], runs: int) -> str:
         lines.append(
             f"{1000 * total / runs:9.3f} ms {count / runs:8.1f} x {1e6 * total / count:9.1f} us  {kernel[:160]}"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *pauses(watched.events()), "", *calls(watched.events(), runs)]) + "\n"
+
+
+def pauses(events: Iterable[FunctionEvent]) -> list[str]:
+    """How long the device had nothing to do between the first kernel and the last, and the longest times of it."""
+    spans = sorted(
+        (event.time_range.start, event.time_range.end, event.name)
+        for event in events
+        if event.device_type.name != "CPU" and not event.is_user_annotation
+    )
+    idle, until, last = [], spans[0][0], ""
+    for begin, end, name in spans:
+        if begin > until and last:
+            idle.append((begin - until, until - spans[0][0], f"{last[:60]} .. {name[:60]}"))
+        if end > until:
+            until, last = end, name
+    lines = [
+        f"{sum(pause for pause, *_ in idle) / 1000:.2f} ms of pauses in {(until - spans[0][0]) / 1000:.2f} ms"
+    ]
+    return lines + [
+        f"{pause:9.1f} us at {at / 1000:9.2f} ms  {where}" for pause, at, where in sorted(idle)[:-30:-1]
+    ]
+
+
+def calls(events: Iterable[FunctionEvent], runs: int) -> list[str]:
+    """What the host waited for or launched, most time first: milliseconds and calls a run."""
+    spent: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if event.device_type.name == "CPU" and event.name.startswith("cu"):
+            spent[event.name].append(event.time_range.end - event.time_range.start)
+    most = sorted(spent.items(), key=lambda item: -sum(item[1]))[:12]
+    return [f"{sum(times) / runs / 1000:9.3f} ms {len(times) / runs:8.1f} x  {name}" for name, times in most]
 
 
 if __name__ == "__main__":

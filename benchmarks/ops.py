@@ -208,27 +208,53 @@ def convolution_cases(dtype: torch.dtype) -> Iterator[Case]:
             moved = 2.0 * (b * (c + o) * h * w + weight.numel())
             operations = 2.0 * b * h * w * weight.numel()
             yield Case("convolution", f"{kind} {b}x{c}-{o}x{h}x{w}", pictures, versions, moved, operations)
-            if kind == "clips":  # what it would be if the norm before it laid three frames beside each other
-                rows, flat = b * h * w, laid.permute(0, 2, 3, 1).flatten(1)
+            if kind == "clips":
+                yield from product_cases(b, c, o, h, w, laid, dtype)
 
-                def columns(rows: int = rows, k: int = flat.shape[1]) -> tuple[Tensor, ...]:
-                    return (random(rows, k, dtype=dtype),)
 
-                def product(x: Tensor, weight: Tensor = flat) -> Tensor:
-                    return F.linear(x, weight)
+def product_cases(
+    b: int, c: int, o: int, f: int, n: int, weight: Tensor, dtype: torch.dtype
+) -> Iterator[Case]:
+    """A convolution along time as one product, of what the norm before it would have to write for that."""
+    flat = weight.permute(0, 2, 3, 1).flatten(1)
+    operations = 2.0 * b * f * n * weight.numel()
 
-                label, moved = (
-                    f"{rows}x{o}x{flat.shape[1]}",
-                    2.0 * (rows * (o + flat.shape[1]) + flat.numel()),
-                )
-                yield Case(
-                    "convolution as product",
-                    label,
-                    columns,
-                    {"kernel": product, "plain": product},
-                    moved,
-                    operations,
-                )
+    def columns() -> tuple[Tensor, ...]:
+        """Three frames of a pixel beside each other."""
+        return (random(b * f * n, 3 * c, dtype=dtype),)
+
+    def product(x: Tensor) -> Tensor:
+        return F.linear(x, flat)
+
+    def padded() -> tuple[Tensor, ...]:
+        """All frames of a pixel beside each other, between two of zeros."""
+        return (F.pad(random(b, n, f, c, dtype=dtype), (0, 0, 1, 1)),)
+
+    def plain(x: Tensor) -> Tensor:
+        columns = torch.stack([x[:, :, i : i + f] for i in range(3)], 3).flatten(3)
+        return F.linear(columns, flat).permute(0, 2, 1, 3)
+
+    def by_clip(x: Tensor) -> Tensor:
+        out = x.new_empty(b, f, n, o)
+        shared = flat.T.expand(f, -1, -1)
+        for clip, made in zip(x, out, strict=True):
+            torch.bmm(
+                clip.as_strided((f, n, 3 * c), (c, (f + 2) * c, 1), clip.storage_offset()), shared, out=made
+            )
+        return out
+
+    def at_once(x: Tensor) -> Tensor:
+        frames = x.as_strided((f, b * n, 3 * c), (c, (f + 2) * c, 1))
+        return torch.bmm(frames, flat.T.expand(f, -1, -1)).unflatten(1, (b, n)).transpose(0, 1)
+
+    moved = 2.0 * (b * f * n * (o + 3 * c) + flat.numel())
+    label = f"{b}x{c}-{o}x{f}x{n}"
+    yield Case(
+        "convolution as product", label, columns, {"kernel": product, "plain": product}, moved, operations
+    )
+    versions: dict[str, Version] = {"kernel": by_clip, "plain": plain, "at once": at_once}
+    moved = 2.0 * (b * f * n * (o + c) + flat.numel())
+    yield Case("convolution by pixel", label, padded, versions, moved, operations)
 
 
 def three_products(x: Tensor, weight: Tensor) -> Tensor:
@@ -322,8 +348,6 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
             "library": lambda x: geglu(F.linear(x, weight, bias)),
             "plain": lambda x: geglu_reference(F.linear(x, weight, bias)),
         }
-        if SWEEP:
-            versions |= {f"library by {rows}": by_rows(weight, bias, rows) for rows in (2048, 4096, 8192)}
     else:
         versions = {
             "table": lambda x, residual: linear_add(x, weight, bias, residual),
@@ -341,32 +365,15 @@ def linear_case(m: int, n: int, k: int, gated: bool, dtype: torch.dtype) -> Case
 
 def named(tile: Tile) -> str:
     """A tile as a version's name."""
-    how = f"{' bulk' * tile.bulk}{f' lasting {tile.lasting}' if tile.lasting else ''}"
-    return f"{tile.m}x{tile.n}x{tile.k} w{tile.warps} s{tile.stages}{how}"
-
-
-def by_rows(weight: Tensor, bias: Tensor, rows: int) -> Version:
-    """The library's product and the gate behind it for some rows at a time: what is between them stays in the cache."""
-
-    def version(x: Tensor) -> Tensor:
-        out = x.new_empty(len(x), len(weight) // 2)
-        between = x.new_empty(rows, len(weight))
-        for part, gated in zip(torch.split(x, rows), torch.split(out, rows), strict=True):
-            torch.addmm(bias, part, weight.T, out=between[: len(part)])
-            linear_triton.geglu(between[: len(part)], gated)
-        return out
-
-    return version
+    return f"{tile.m}x{tile.n}x{tile.k} w{tile.warps} s{tile.stages} p{tile.together}"
 
 
 SWEEP = False
 TILES = [
-    Tile(m, n, k, warps=warps, stages=stages, bulk=bulk, lasting=lasting)
-    for bulk, lasting in ((False, 0), (True, 0), (True, 1), (True, 2))
-    for m, n, k, warps, stages in (
-        (128, 64, 64, 4, 4), (128, 64, 32, 4, 5), (64, 64, 64, 4, 4), (256, 64, 64, 8, 3),
-        (128, 128, 64, 8, 3), (128, 128, 64, 4, 3), (128, 128, 64, 8, 4), (64, 128, 64, 4, 4), (128, 128, 32, 8, 5),
-        (128, 256, 64, 8, 3), (128, 256, 32, 8, 4), (64, 256, 64, 4, 3), (64, 256, 64, 8, 3), (256, 128, 64, 8, 3),
+    Tile(m, n, k, warps=warps, stages=stages, together=together)
+    for m, n, k, warps, stages, together in (
+        (128, 256, 64, 8, 3, 1), (256, 128, 64, 8, 3, 1), (128, 128, 64, 8, 4, 1), (128, 128, 64, 4, 3, 2),
+        (128, 64, 64, 4, 4, 2), (128, 64, 64, 4, 3, 3), (64, 128, 64, 4, 4, 2), 
     )
 ]  # fmt: skip
 

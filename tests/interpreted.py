@@ -17,14 +17,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-def build(kernel, warps=4, stages=3, **constants):
+# tiles: the shapes of arguments that are descriptors
+def build(kernel, warps=4, stages=3, generations=(80, 90), tiles={}, **constants):
     def kind(name):
+        if name in tiles:
+            return f"tensordesc<fp16{list(tiles[name])}>"
         if name.endswith("_ptr"):
             return "*fp32" if name in ("mean_ptr", "square_ptr") else "*fp16"
         return "constexpr" if name in constants else "fp32" if name in ("eps", "scale") else "i32"
 
     names = kernel.arg_names
-    for generation, kilobytes in ((80, 163), (90, 227)):
+    for generation in generations:
+        kilobytes = {80: 163, 90: 227}[generation]
         source = ASTSource(
             fn=kernel, signature={name: kind(name) for name in names},
             constexprs={(names.index(name),): value for name, value in constants.items()},

@@ -7,7 +7,7 @@ the last bit.
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from typing import NamedTuple
 
@@ -36,8 +36,8 @@ Gain = Float32[np.ndarray, "c f h w"]
 class BrownianNoise:
     """Unit noise for the steps of ``path``, one Brownian path per entropy; ``step`` is a ``StepNoise``.
 
-    Drawn in float32 on the CPU, then moved; while a step is taken the noise of the next one is drawn. Points are
-    ratios noise / signal, and the tree spans those of ``path``. Raises ``OptionError`` where a level has no signal.
+    Drawn in float32 on the CPU, then moved. Points are ratios noise / signal, and the tree spans those of ``path``.
+    Raises ``OptionError`` where a level has no signal.
     """
 
     def __init__(
@@ -58,27 +58,23 @@ class BrownianNoise:
         self._trees = [_Tree(entropy, shape, min(ratios), max(ratios)) for entropy in entropies]
         self._device = torch.device(device)
         self._drawers = ThreadPoolExecutor(DRAWERS, thread_name_prefix="brownian")
-        self._ahead: tuple[int, list[Future[Gain]]] = (-1, [])
 
     def step(self, index: int) -> Float[Tensor, "b c f h w"]:
         """Unit noise for step ``index``: the path's increment over it, divided by its standard deviation.
 
-        In any order; going down the levels, as samplers do, takes the fewest draws.
+        In any order; going down the levels, as samplers do, takes the fewest draws. Samplers ask once all of a step is
+        under way on a GPU. Not before: a thread that launches kernels and those that draw would wait for each other.
         """
-        at, futures = self._ahead
-        gains = [future.result() for future in futures]  # a tree takes one question at a time
-        if at != index:
-            gains = [future.result() for future in self._ask(index)]
-        if index + 1 < len(self._legs):
-            self._ahead = index + 1, self._ask(index + 1)
         now, to = self._legs[index]
+        gains = torch.stack(
+            [
+                torch.from_numpy(gain)
+                for gain in self._drawers.map(lambda tree: tree.increment(to, now), self._trees)
+            ]
+        )
         # in float32 as its reference: to - now and its root are rounded there
         spread = (torch.tensor(to) - torch.tensor(now)).abs().sqrt()
-        return torch.stack([-torch.from_numpy(gain) / spread for gain in gains]).to(self._device)
-
-    def _ask(self, index: int) -> list["Future[Gain]"]:
-        now, to = self._legs[index]
-        return [self._drawers.submit(tree.increment, to, now) for tree in self._trees]
+        return gains.to(self._device).neg_().div_(spread.to(self._device))
 
 
 class _Node(NamedTuple):

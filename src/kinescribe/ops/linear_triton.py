@@ -37,77 +37,48 @@ def _geglu(x_ptr, out_ptr, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr)
 
 @triton.jit
 def _linear(
-    x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr, BULK: tl.constexpr,
-    LASTING: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
+    x, weight, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """``residual + x @ weight' + bias``, or that without ``residual`` gated; ``n`` and ``k`` are whole tiles.
 
-    With ``BULK``, ``x`` and ``weight`` are descriptors of tiles for the copy engine; with ``LASTING`` there may be
-    fewer programs than tiles.
+    ``x`` and ``weight`` are descriptors of tiles for the copy engine. A program computes many tiles, in an order in
+    which those at work share what they read; the next one's numbers come while one is ended.
     """
-    if LASTING:
-        for tile in tl.range(tl.program_id(0), tl.cdiv(m, M) * (n // N), tl.num_programs(0), flatten=True):
-            _tile_of_linear(
-                tile, x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED, BULK, M, N, K, GROUP
-            )
-    else:
-        _tile_of_linear(
-            tl.program_id(0), x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k,
-            GATED, BULK, M, N, K, GROUP,
-        )  # fmt: skip
-
-
-@triton.jit
-def _tile_of_linear(
-    number, x_ptr, weight_ptr, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr, BULK: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
-):  # fmt: skip
-    """One tile of :func:`_linear`, in the order in which tiles share what they read."""
     across, down = n // N, tl.cdiv(m, M)
-    group, inside = number // (GROUP * across), number % (GROUP * across)
-    tall = tl.minimum(down - group * GROUP, GROUP)
-    tile_m, tile_n = group * GROUP + inside % tall, inside // tall
-
-    row = tile_m * M + tl.arange(0, M)
-    column = tile_n * N + tl.arange(0, N)
-    source = (column % 2) * (n // 2) + column // 2 if GATED else column
-    if not BULK:
-        step = tl.arange(0, K)
-        # Rows past the end read those of the beginning; they are never written.
-        left = x_ptr + (row % m).to(tl.int64)[:, None] * k + step[None, :]
-        right = weight_ptr + source.to(tl.int64)[None, :] * k + step[:, None]
-    product = tl.zeros((M, N), tl.float32)
-    for at in range(0, k, K):
-        if BULK:
-            x = x_ptr.load([tile_m * M, at])
+    for number in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
+        group, inside = number // (GROUP * across), number % (GROUP * across)
+        tall = tl.minimum(down - group * GROUP, GROUP)
+        tile_m, tile_n = group * GROUP + inside % tall, inside // tall
+        product = tl.zeros((M, N), tl.float32)
+        for at in range(0, k, K):
+            left = x.load([tile_m * M, at])
             if GATED:
-                weight = tl.reshape(weight_ptr.load([tile_n * (N // 2), 0, at]), (N, K))
+                right = tl.reshape(weight.load([tile_n * (N // 2), 0, at]), (N, K))
             else:
-                weight = weight_ptr.load([tile_n * N, at])
-            product = tl.dot(x, tl.trans(weight), product, input_precision="ieee")
+                right = weight.load([tile_n * N, at])
+            product = tl.dot(left, tl.trans(right), product, input_precision="ieee")
+
+        row, column = tile_m * M + tl.arange(0, M), tile_n * N + tl.arange(0, N)
+        source = (column % 2) * (n // 2) + column // 2 if GATED else column
+        product += tl.load(bias_ptr + source).to(tl.float32)[None, :]
+        if GATED:
+            value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
+            column = tile_n * (N // 2) + tl.arange(0, N // 2)
+            place = row.to(tl.int64)[:, None] * (n // 2) + column[None, :]
+            out = _gated(value, gate)
         else:
-            product = tl.dot(tl.load(left), tl.load(right), product, input_precision="ieee")
-            left += K
-            right += K
-
-    product += tl.load(bias_ptr + source).to(tl.float32)[None, :]
-    if GATED:
-        value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
-        column = tile_n * (N // 2) + tl.arange(0, N // 2)
-        place = row.to(tl.int64)[:, None] * (n // 2) + column[None, :]
-        out = _gated(value, gate)
-    else:
-        place = row.to(tl.int64)[:, None] * n + column[None, :]
-        out = product + tl.load(residual_ptr + place, mask=(row < m)[:, None], other=0.0).to(tl.float32)
-    tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=(row < m)[:, None])
+            place = row.to(tl.int64)[:, None] * n + column[None, :]
+            out = product + tl.load(residual_ptr + place, mask=(row < m)[:, None], other=0.0).to(tl.float32)
+        tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=(row < m)[:, None])
 
 
-def geglu(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """The first half of the last axis times the exact GELU of the second, written to ``out`` where that is given."""
+def geglu(x: Tensor) -> Tensor:
+    """The first half of the last axis times the exact GELU of the second."""
     x = x.contiguous()
     width = x.shape[-1] // 2
     rows = x.numel() // (2 * width)
-    out = x.new_empty((*x.shape[:-1], width)) if out is None else out
+    out = x.new_empty((*x.shape[:-1], width))
     # 1280, 2560 and 5120 columns are whole blocks of 256
     lanes = min(256, triton.next_power_of_2(width))
     tall = GATES // lanes
@@ -124,12 +95,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, til
     m = x.numel() // k
     gated = residual is None
     out = x.new_empty((*x.shape[:-1], n // 2 if gated else n))
-    left, right = _described(x, weight, gated, tile) if tile.bulk else (x, weight)
     tiles = triton.cdiv(m, tile.m) * (n // tile.n)
-    _linear[(min(tiles, tile.lasting * _multiprocessors(x.device)) if tile.lasting else tiles,)](
-        left, right, bias, x if residual is None else residual.contiguous(), out, m, n, k,
-        GATED=gated, BULK=tile.bulk, LASTING=tile.lasting > 0, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
-        num_warps=tile.warps, num_stages=tile.stages,
+    _linear[(min(tiles, tile.together * _multiprocessors(x.device)),)](
+        *_described(x, weight, gated, tile), bias, x if residual is None else residual.contiguous(), out, m, n, k,
+        GATED=gated, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
 

@@ -27,13 +27,15 @@ def test_linear_add_adds_the_linear_layer_to_the_residual() -> None:
     assert torch.equal(linear_add(x, weight, bias, residual), residual + F.linear(x, weight, bias))
 
 
-@pytest.mark.parametrize(("k", "n", "gated"), [(1280, 10240, True), (320, 320, False), (512, 512, False)])
+@pytest.mark.parametrize(
+    ("k", "n", "gated"), [(1280, 10240, True), (320, 2560, True), (320, 320, False), (512, 512, False)]
+)
 def test_tiles_are_whole_in_the_product(k: int, n: int, gated: bool) -> None:
     tile = linear_tile(1 << 16, n, k, gated=gated)
     assert tile is not None and n % tile.n == 0 and k % tile.k == 0
 
 
-@pytest.mark.parametrize(("k", "n", "gated"), [(320, 2560, True), (1280, 320, False), (640, 640, False)])
+@pytest.mark.parametrize(("k", "n", "gated"), [(1280, 320, False), (640, 640, False)])
 def test_the_library_multiplies_where_it_was_measured_to_be_faster(k: int, n: int, gated: bool) -> None:
     assert linear_tile(1 << 16, n, k, gated=gated) is None
 

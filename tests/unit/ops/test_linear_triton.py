@@ -17,10 +17,8 @@ for rows, width in [(5, 7), (3, 300), (130, 64)]:
     out, expected = kernels.geglu(x), geglu_reference(x.double())
     assert out.shape == expected.shape and (out - expected).norm() / expected.norm() < 2e-7
 
-for m, n, k, bulk, lasting in [
-    (1, 64, 32, False, 0), (77, 128, 96, True, 1), (5 * 32, 3 * 64, 32, False, 2), (33, 64, 64, True, 0),
-]:
-    tile = Tile(32, 64, 32, warps=4, stages=2, group=2, bulk=bulk, lasting=lasting)
+for m, n, k, together in [(1, 64, 32, 1), (77, 128, 96, 1), (5 * 32, 3 * 64, 32, 2), (33, 64, 64, 1)]:
+    tile = Tile(32, 64, 32, warps=4, stages=2, group=2, together=together)
     x, weight, bias, residual = torch.randn(1, m, k), torch.randn(n, k), torch.randn(n), torch.randn(1, m, n)
     exact = F.linear(x.double(), weight.double(), bias.double())
     for out, expected in [
@@ -42,12 +40,14 @@ def test_kernels_equal_the_reference() -> None:
 def test_kernels_compile_for_the_generations_that_they_are_chosen_for() -> None:
     compiled("""
 from kinescribe.ops import linear_triton as kernels
-from kinescribe.ops.tiles import LARGE, NARROW
+from kinescribe.ops.tiles import ADDED, GATED
 
 build(kernels._geglu, ROWS=8, WIDTH=256)
-for gated, tile in ((True, LARGE), (False, NARROW)):
+for gated, tile in ((True, GATED), (False, ADDED)):
+    weight = (tile.n // 2, 2, tile.k) if gated else (tile.n, tile.k)
     build(
-        kernels._linear, warps=tile.warps, stages=tile.stages,
-        GATED=gated, BULK=False, LASTING=False, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
+        kernels._linear, warps=tile.warps, stages=tile.stages, generations=(90,),
+        tiles={"x": (tile.m, tile.k), "weight": weight},
+        GATED=gated, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
     )
 """)
