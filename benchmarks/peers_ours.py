@@ -15,7 +15,7 @@ from kinescribe.perf.measure import Walk, forget_peak, repeated, walked
 from kinescribe.perf.outline import published
 from kinescribe.pipelines.load import PIPELINES
 from kinescribe.pipelines.stages import decode
-from peers_models import GUIDANCE, PROMPT, Case, components, start
+from peers_models import GUIDANCE, PROMPT, Case, components, embeddings, start
 from peers_report import clip_row, decode_row, step_row
 
 TIMED_STEPS = 4
@@ -55,9 +55,12 @@ def whole(
 ) -> tuple[list[dict[str, Any]], Any]:
     """Rows of a case from embeddings to frames, and the frames of seed 0."""
     pipe = pipeline(case, device, dtype, as_built=as_built)
+    given = dict(zip(("", PROMPT), embeddings(device, dtype), strict=True))
 
     def clip(seed: int) -> Walk[Any]:
-        return walked(events(case, pipe, seed, case.steps), device)
+        """From embeddings, as every side."""
+        with patch("kinescribe.pipelines.text_to_video.encode_text", lambda _, prompts: given[prompts[0]]):
+            return walked(events(case, pipe, seed, case.steps), device)
 
     first = clip(0)
     forget_peak(device)

@@ -5,6 +5,7 @@ import torch
 from kinescribe.catalog import CATALOG
 from kinescribe.perf.demand import Work
 from kinescribe.perf.outline import Outline, published
+from kinescribe.perf.plan import RUNGS, Rung
 
 
 def request(frames: int, width: int, height: int, *, encoded: int = 0, guided: bool = True) -> Work:
@@ -17,3 +18,8 @@ def request(frames: int, width: int, height: int, *, encoded: int = 0, guided: b
 def full_size(name: str) -> Outline:
     """A published model in half precision."""
     return published(CATALOG[name], torch.float16, torch.float16)
+
+
+def rung_named(name: str) -> Rung:
+    """A rung of the ladder."""
+    return next(rung for rung in RUNGS if rung.name == name)

@@ -10,7 +10,7 @@ from kinescribe.models.conditions import spread
 from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
-from kinescribe.ops.linear import Linear, linear_add, linear_geglu
+from kinescribe.ops.linear import Linear, adds_onto, linear_add, linear_geglu, linear_onto
 from kinescribe.ops.packed import together
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import pictures
@@ -41,18 +41,24 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Gated linear unit with an exact GELU (GEGLU): value half first, gate half second."""
+    """Gated linear unit with an exact GELU (GEGLU): value half first, gate half second; added to a stream."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.up = nn.Linear(width, 8 * width)
         self.down = nn.Linear(4 * width, width)
 
+    def ahead(self, stream: Float[Tensor, "*tokens d"]) -> Float[Tensor, " d"] | None:
+        """What is to be added to the stream beforehand: the last bias, where the product then adds itself onto it."""
+        return self.down.bias if adds_onto(stream, self.down) else None
+
     def forward(
         self, x: Float[Tensor, "*tokens d"], stream: Float[Tensor, "*tokens d"]
     ) -> Float[Tensor, "*tokens d"]:
-        """``stream`` and what becomes of ``x``; same shape."""
+        """``stream``, with :meth:`ahead` added and maybe written to, and what becomes of ``x``; same shape."""
         inside = linear_geglu(x, self.up.weight, self.up.bias)
+        if adds_onto(stream, self.down):
+            return linear_onto(stream, inside, self.down.weight)
         return linear_add(inside, self.down.weight, self.down.bias, stream)
 
 
@@ -96,7 +102,7 @@ class SpatialTransformer(nn.Module):
         y = self.project_in(rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"))
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
-        y, normed = layer.norm3.added(y, layer.attention2(normed, keys))
+        y, normed = layer.norm3.added(y, layer.attention2(normed, keys), layer.feed_forward.ahead(y))
         y = layer.feed_forward(normed, y)
         x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
         y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
@@ -132,7 +138,7 @@ class TemporalTransformer(nn.Module):
         layer = self.layer
         y = self.project_in(y)
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
-        y, normed = layer.norm3.added(y, layer.attention2(normed))
+        y, normed = layer.norm3.added(y, layer.attention2(normed), layer.feed_forward.ahead(y))
         return layer.feed_forward(normed, y)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.attention import attention
-from kinescribe.ops.convolution import add, convolve
+from kinescribe.ops.convolution import PointwiseConv, add, convolve
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.upsample import UpsampleConv
 
@@ -61,7 +61,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.norm2 = GroupNorm(groups, c_out, eps=1e-6, silu=True)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
+        self.shortcut = nn.Identity() if c_in == c_out else PointwiseConv(c_in, c_out)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
         """``c_out`` channels."""

@@ -22,6 +22,19 @@ def convolve(x: Float[Tensor, "n c h w"], conv: nn.Conv2d) -> tuple[Float[Tensor
     return out, conv.bias[None]
 
 
+class PointwiseConv(nn.Conv2d):
+    """A convolution of one pixel, which in channels-last memory is a linear layer of every pixel."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
+        """As the library's; on a GPU by its matrix product, which adds the bias on the way."""
+        if not kernels_serve(x, self.weight, self.bias):
+            return super().forward(x)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 def lay_channels_last(network: nn.Module) -> None:
     """Put the channels of all kernels innermost in memory, values and names unchanged.
 

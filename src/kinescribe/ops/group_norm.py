@@ -60,7 +60,7 @@ def group_norm(
     if kernels_serve(x, weight, bias, shift):
         from kinescribe.ops.group_norm_triton import group_norm_op
 
-        return group_norm_op(x, shift, weight, bias, groups, eps, silu)
+        return group_norm_op(x, shift, weight, bias, groups, eps, silu, 0)
     if shift is not None:
         x = x + shift.repeat_interleave(len(x) // len(shift), 0)[:, :, None, None]
     if torch.compiler.is_compiling():
@@ -100,3 +100,11 @@ class GroupNorm(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """Normalise ``x``, with ``shift`` added as in :func:`group_norm`; same shape, channels-last."""
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
+
+    def windows(
+        self, x: Float[Tensor, "b c f p"], shift: Float[Tensor, "a c"] | None, laid: int
+    ) -> Float[Tensor, "b ..."]:
+        """The norm of clips as the windows that ``ops.temporal`` tells of; where kernels serve."""
+        from kinescribe.ops.group_norm_triton import group_norm_op
+
+        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid)

@@ -5,6 +5,8 @@ block of whole groups, as many as fill a power of two of channels best (12 of 10
 Few rows are held whole: one launch. Many are read twice: :func:`_statistics` leaves mean and sum of squared
 distances of every chunk of rows, :func:`_apply` joins them and normalises. All is float32 and free of atomics, so
 equal inputs give equal bits; squares are of distances from a mean, never of values (Chan, Golub and LeVeque 1983).
+
+Rows are written as they were read or, of a clip, as windows for a convolution along time, see ``ops.temporal``.
 """
 
 from dataclasses import dataclass
@@ -16,16 +18,14 @@ import triton.language as tl
 from torch import Tensor
 
 WHOLE = 16384
-"""Numbers a program holds at most when it normalises in one launch."""
-TILE = 2048
-"""Numbers a program reads at a time otherwise; with the next ones already on their way."""
-PROGRAMS = 1024
-"""Programs aimed at: several for each multiprocessor of a large GPU."""
+"""Numbers a program holds at most when it normalises in one launch; twice as many if no lane is idle."""
+CACHED = 1 << 25
+"""Numbers that are still in the cache of a large GPU, in part, when they are read again."""
 MOST_CHUNKS = 256
 """Every program of :func:`_apply` reads the statistics of all chunks of its groups."""
 NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
-COUNTS = ("repeats", "length", "chunks", "part")
+COUNTS = ("repeats", "length", "chunks", "part", "pixels")
 """Arguments by which no address of pixels is aligned: one compiled kernel serves all their values."""
 
 
@@ -76,9 +76,44 @@ def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr
     return shift
 
 
+@triton.jit
+def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.constexpr):
+    """Write rows: 0 as they were read; of a clip 1 by pixel, 2 side by side (see ``forward``), ``pixels`` a frame."""
+    out = out.to(out_ptr.dtype.element_ty)
+    row = row.to(tl.int64)
+    at, frame, frames = b.to(tl.int64) * rows + row, row // pixels, rows // pixels
+    if LAID == 0:
+        tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
+    else:
+        none, first, last = tl.zeros_like(out), frame == 0, frame == frames - 1
+        if LAID == 1:
+            at = (b.to(tl.int64) * pixels + row % pixels) * (frames + 2) + frame + 1
+            tl.store(
+                out_ptr + (at - 1)[:, None] * channels + channel[None, :], none, mask=mask & first[:, None]
+            )
+            tl.store(
+                out_ptr + (at + 1)[:, None] * channels + channel[None, :], none, mask=mask & last[:, None]
+            )
+        else:
+            at = 3 * at + 1
+            before = tl.where(first, at - 1, at - 3 * pixels + 1)
+            after = tl.where(last, at + 1, at + 3 * pixels - 1)
+            tl.store(
+                out_ptr + before[:, None] * channels + channel[None, :],
+                tl.where(first[:, None], none, out),
+                mask=mask,
+            )
+            tl.store(
+                out_ptr + after[:, None] * channels + channel[None, :],
+                tl.where(last[:, None], none, out),
+                mask=mask,
+            )
+        tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def _whole(
-    x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, eps,
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, pixels, eps, LAID: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -96,7 +131,7 @@ def _whole(
     mean, scale, bias = _per_channel(
         mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
     )
-    tl.store(out_ptr + place, _finish(x, mean, scale, bias, SILU).to(out_ptr.dtype.element_ty), mask=mask)
+    _put(out_ptr, _finish(x, mean, scale, bias, SILU), b, row, channel, mask, rows, channels, pixels, LAID)
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -140,7 +175,7 @@ def _statistics(
 @triton.jit(do_not_specialize=COUNTS)
 def _apply(
     x_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, square_ptr, out_ptr,
-    rows, groups, repeats, length, chunks, part, eps,
+    rows, groups, repeats, length, chunks, part, pixels, eps, LAID: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
@@ -185,7 +220,7 @@ def _apply(
         out = _finish(x.to(tl.float32), mean, scale, bias, SILU)
         after = (at + ROWS + row < last)[:, None] & real[None, :]
         x = tl.load(x_ptr + place + channels * ROWS, mask=after, other=0.0)
-        tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=here)
+        _put(out_ptr, out, b, at + row, channel, here, rows, channels, pixels, LAID)
 
 
 @dataclass(frozen=True)
@@ -216,12 +251,23 @@ def _block(channels: int, groups: int, widest: int) -> _Block:
 
 
 def forward(
-    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+    x: Tensor,
+    shift: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    silu: bool,
+    laid: int = 0,
 ) -> Tensor:
-    """The norm of ``b c h w``, channels-last; ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added first."""
+    """The norm of ``b c h w``, channels-last; ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added first.
+
+    Of clips ``b c f p`` it can be ``laid`` out by pixel (1), ``b p f+2 c`` with a frame of zeros at either end; or with
+    the frames before and after beside every frame (2), ``b f p 3 c``.
+    """
     x = x.contiguous(memory_format=torch.channels_last)
-    out = torch.empty_like(x)
     b, channels, height, width = x.shape
+    out = _empty(x, laid)
     rows = height * width
     shifted = shift is not None
     repeats = 1 if shift is None else b // shift.shape[0]
@@ -230,31 +276,46 @@ def forward(
     held = triton.next_power_of_2(rows)
     block = _block(channels, groups, max(NARROWEST, min(128, WHOLE // held)))
     numbers = held * block.width
-    if numbers <= WHOLE:
+    full = block.width == block.together * block.size
+    if numbers <= WHOLE << full:
         _whole[block.count, b](
-            x, shift, weight, bias, out, rows, groups, repeats, eps,
+            x, shift, weight, bias, out, rows, groups, repeats, width, eps, LAID=laid,
             SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
             num_warps=4 if numbers <= 4096 else 8,
         )  # fmt: skip
         return out
     block = _block(channels, groups, 256)
-    if block.count * b * MOST_CHUNKS < PROGRAMS // 2:  # one large picture of few channels
+    numbers, programs = _tile(x.numel())
+    if block.count * b * MOST_CHUNKS < programs // 2:  # one large picture of few channels
         block = _block(channels, groups, 64)
-    tile, together = max(1, TILE // block.width), block.count * b
-    part, parts = _parts(rows, 2 * PROGRAMS // together, tile)
+    tile, together = max(1, numbers // block.width), block.count * b
+    part, parts = _parts(rows, 2 * programs // together, tile)
     # No more chunks than make an eighth of what a program of _apply reads anyway.
-    length, chunks = _parts(rows, min(MOST_CHUNKS, PROGRAMS // together, part * block.size // 8), tile)
+    length, chunks = _parts(rows, min(MOST_CHUNKS, programs // together, part * block.size // 8), tile)
     means, squares = torch.empty((2, b, groups, chunks), dtype=torch.float32, device=x.device)
     _statistics[block.count, chunks, b](
         x, shift, means, squares, rows, groups, repeats, length, chunks,
         SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
     )  # fmt: skip
     _apply[block.count, parts, b](
-        x, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, eps,
+        x, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, width, eps, LAID=laid,
         SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
         CHUNKS=32, num_warps=4,
     )  # fmt: skip
     return out
+
+
+def _tile(numbers: int) -> tuple[int, int]:
+    """Numbers a program reads at a time, with the next ones on their way; and how many programs are aimed at."""
+    return (4096, 512) if numbers <= CACHED else (2048, 1024)
+
+
+def _empty(x: Tensor, laid: int) -> Tensor:
+    """Memory for the norm of ``x``."""
+    b, c, f, p = x.shape
+    if laid == 0:
+        return torch.empty_like(x, memory_format=torch.channels_last)
+    return x.new_empty((b, p, f + 2, c) if laid == 1 else (b, f, p, 3, c))
 
 
 def _lanes(block: _Block) -> dict[str, int]:
@@ -270,13 +331,20 @@ def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
 
 @torch.library.custom_op("kinescribe::group_norm", mutates_args=(), device_types="cuda")
 def group_norm_op(
-    x: Tensor, shift: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, silu: bool
+    x: Tensor,
+    shift: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    silu: bool,
+    laid: int,
 ) -> Tensor:
     """:func:`forward` as an operation that compilers know."""
     with torch.cuda.device_of(x):  # a launch goes to the current device
-        return forward(x, shift, weight, bias, groups, eps, silu)
+        return forward(x, shift, weight, bias, groups, eps, silu, laid)
 
 
 @group_norm_op.register_fake
-def _(x, shift, weight, bias, groups, eps, silu):  # noqa: ARG001 - the shape is that of x
-    return torch.empty_like(x, memory_format=torch.channels_last)
+def _(x, shift, weight, bias, groups, eps, silu, laid):  # noqa: ARG001
+    return _empty(x, laid)

@@ -32,14 +32,15 @@ def add_layer_norm(
     weight: Float[Tensor, " d"],
     bias: Float[Tensor, " d"],
     eps: float,
+    ahead: Float[Tensor, " d"] | None = None,
 ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
-    """``x + y`` and its :func:`layer_norm`, with the sum read once less."""
-    if kernels_serve(x, y, weight, bias):
+    """``x + y + ahead``, and the :func:`layer_norm` of ``x + y``, with the sum read once less."""
+    if kernels_serve(x, y, weight, bias, ahead):
         from kinescribe.ops.layer_norm_triton import add_layer_norm_op
 
-        return add_layer_norm_op(x, y, weight, bias, eps)
+        return add_layer_norm_op(x, y, weight, bias, eps, ahead)
     total = x + y
-    return total, layer_norm(total, weight, bias, eps)
+    return total if ahead is None else total + ahead, layer_norm(total, weight, bias, eps)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -50,7 +51,10 @@ class LayerNorm(nn.LayerNorm):
         return layer_norm(x, self.weight, self.bias, self.eps)
 
     def added(
-        self, x: Float[Tensor, "*rows d"], y: Float[Tensor, "*rows d"]
+        self,
+        x: Float[Tensor, "*rows d"],
+        y: Float[Tensor, "*rows d"],
+        ahead: Float[Tensor, " d"] | None = None,
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
-        """``x + y``, and that normalised: :func:`add_layer_norm`."""
-        return add_layer_norm(x, y, self.weight, self.bias, self.eps)
+        """``x + y + ahead``, and ``x + y`` normalised: :func:`add_layer_norm`."""
+        return add_layer_norm(x, y, self.weight, self.bias, self.eps, ahead)

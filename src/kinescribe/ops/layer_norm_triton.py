@@ -11,8 +11,8 @@ TILE = 4096
 
 @triton.jit
 def _normalise(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, sum_ptr, out_ptr, rows, width, eps,
-    ADD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, eps,
+    ADD: tl.constexpr, AHEAD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -22,8 +22,11 @@ def _normalise(
     x = tl.load(x_ptr + place, mask=mask, other=0.0)
     if ADD:
         y = tl.load(y_ptr + place, mask=mask, other=0.0)
-        x = (x.to(tl.float32) + y.to(tl.float32)).to(x.dtype)
-        tl.store(sum_ptr + place, x, mask=mask)
+        total = x.to(tl.float32) + y.to(tl.float32)
+        x = total.to(x.dtype)
+        if AHEAD:
+            total += tl.load(ahead_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
+        tl.store(sum_ptr + place, total.to(x.dtype), mask=mask)
     weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
     wide = x.to(tl.float32)
@@ -34,8 +37,10 @@ def _normalise(
     tl.store(out_ptr + place, out.to(x.dtype), mask=mask)
 
 
-def forward(x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """``x + y`` (``x`` itself without ``y``) and its norm over the last axis; statistics in float32."""
+def forward(
+    x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float, ahead: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """``x + y + ahead`` (``x`` itself without ``y``), and the norm of ``x + y`` over the last axis; float32 inside."""
     x = x.contiguous()
     out = torch.empty_like(x)
     total = x if y is None else torch.empty_like(x)
@@ -43,8 +48,8 @@ def forward(x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: floa
     rows, lanes = x.numel() // width, triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
     _normalise[(triton.cdiv(rows, tall),)](
-        x, x if y is None else y.contiguous(), weight, bias, total, out, rows, width, eps,
-        ADD=y is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
+        x, x if y is None else y.contiguous(), weight, bias, bias if ahead is None else ahead, total, out,
+        rows, width, eps, ADD=y is not None, AHEAD=ahead is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
     )  # fmt: skip
     return total, out
 
@@ -58,11 +63,11 @@ def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 @torch.library.custom_op("kinescribe::add_layer_norm", mutates_args=(), device_types="cuda")
 def add_layer_norm_op(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, ahead: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Sum and norm of :func:`forward` as an operation."""
     with torch.cuda.device_of(x):
-        return forward(x, y, weight, bias, eps)
+        return forward(x, y, weight, bias, eps, ahead)
 
 
 @layer_norm_op.register_fake
@@ -71,5 +76,5 @@ def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
 
 
 @add_layer_norm_op.register_fake
-def _(x, y, weight, bias, eps):  # noqa: ARG001
+def _(x, y, weight, bias, eps, ahead):  # noqa: ARG001
     return x.new_empty(x.shape), x.new_empty(x.shape)

@@ -1,5 +1,6 @@
 """Linear layers with what follows them: a gate of the exact GELU, or the stream they are added to."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,6 +59,21 @@ def linear_add(
 
         return linear_add_op(x, weight, bias, residual)
     return residual + F.linear(x, weight, bias)
+
+
+def adds_onto(x: Tensor, layer: nn.Linear) -> bool:
+    """Whether :func:`linear_onto` is the fast way for a layer of rows like ``x``, whose bias is then added before."""
+    return kernels_serve(x, layer.weight, layer.bias) and not (
+        torch.compiler.is_compiling() or copy_of(layer.weight) is not None
+    )
+
+
+def linear_onto(
+    stream: Float[Tensor, "*rows n"], x: Float[Tensor, "*rows k"], weight: Float[Tensor, "n k"]
+) -> Float[Tensor, "*rows n"]:
+    """``stream`` plus the product, in the memory of ``stream``: the library's product begins with what is there."""
+    stream.view(-1, stream.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), weight.T)
+    return stream
 
 
 class Linear(nn.Linear):

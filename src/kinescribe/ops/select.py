@@ -59,6 +59,11 @@ def phases_pay(x: Tensor, weight: Tensor) -> bool:
     return x.device.type == "cuda" and not wanted and x.numel() // x.shape[1] >= PIXELS_FOR_PHASES
 
 
+def windows_serve(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether a convolution along time is a product of windows, see ``ops.temporal``: where kernels write these."""
+    return not torch.compiler.is_compiling() and kernels_serve(x, *others)
+
+
 def products_serve(x: Tensor, *others: Tensor | None) -> bool:
     """Whether the kernels for matrix products may take these: as :func:`kernels_serve`, and the tensor cores of sm_90.
 

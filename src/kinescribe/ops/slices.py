@@ -11,6 +11,9 @@ from torch import Tensor
 ROWS = 1 << 16
 """Vectors worked on together unless told: enough to fill a GPU, and a seventh of a clip of 32 x 1280 x 720."""
 
+WHOLE = 1 << 62
+"""More vectors than any clip has: nothing is sliced, which spares the copies of slices and needs the most memory."""
+
 PIXELS = 1 << 20
 """Pixels that go through the autoencoder together unless told: enough to fill a device, little memory."""
 

@@ -23,7 +23,8 @@ LATENTS = 8
 """Copies of the latents in float32 that a sampler keeps at its most."""
 
 # Bounds that spare the counting where there is far more memory than a request can need, in activations of the finest
-# level: frames x rows x columns x channels, of the UNet for each branch of guidance. Tests hold the counts to them.
+# level: frames x rows x columns x channels, of the UNet for each branch of guidance and without slices. Tests hold the
+# counts to them.
 SMALL_THINGS = 64 * MIB
 UNET_UNITS = 40
 KEPT_UNITS = 8

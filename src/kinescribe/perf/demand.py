@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Literal, cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from kinescribe.checkpoints.source import PartName
 from kinescribe.models.conditions import Conditioning, spread
 from kinescribe.models.unet import UNet
-from kinescribe.ops.slices import at_most, sampled
+from kinescribe.ops.slices import WHOLE, at_most, sampled
 from kinescribe.perf import fp8
 from kinescribe.perf.count import NOTHING, Count, counted
 from kinescribe.perf.outline import Outline
@@ -28,7 +29,6 @@ WORKING: dict[str, tuple[PartName, ...]] = {
 """The networks that work in each stage, besides the conditions, which are small and always at hand."""
 
 LOCAL_TOKENS = 64
-WITHOUT_SLICES = 1 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,11 @@ class Work:
         factor = model.vae.factor
         return self.clips, model.vae.latent_channels, self.window, self.height // factor, self.width // factor
 
+    def vectors(self, model: Outline, *, merged: bool) -> int:
+        """How many the UNet works on in one pass, of both branches of guidance where these are ``merged``."""
+        clips, _, *sizes = self.latents(model)
+        return clips * prod(sizes) * (2 if self.guided and merged else 1)
+
 
 def latent_bytes(model: Outline, work: Work) -> int:
     """One clip's latents in float32, all of its frames."""
@@ -90,15 +95,14 @@ def reading(model: Outline, work: Work) -> Count:
 @lru_cache(maxsize=256)
 def denoising(model: Outline, work: Work, *, merged: bool, rows: int) -> Count:
     """One pass of the UNet over a window; of guidance one branch after the other unless ``merged``."""
+    unet, (x, times, told) = model.network("unet"), _given(model, work, merged=merged)
     with at_most(rows), sampled():
-        return _pass(model, work, merged=merged)
+        return counted(lambda: unet(x.to(model.dtype), times, told).float())
 
 
-@lru_cache(maxsize=256)
 def denoising_in_whole(model: Outline, work: Work, *, merged: bool) -> Count:
     """The same without slices, which shows all of its operations; for its ``flops`` and ``moved``."""
-    with at_most(WITHOUT_SLICES):
-        count = _pass(model, work, merged=merged)
+    count = denoising(model, work, merged=merged, rows=WHOLE)
     return count.times(2 if work.guided and not merged else 1)
 
 
@@ -129,11 +133,6 @@ def whole(name: StageName, model: Outline, work: Work, *, merged: bool) -> Count
     if name == "encoding":
         return encoding(model, work, 1).times(work.encoded)
     return reading(model, work)
-
-
-def _pass(model: Outline, work: Work, *, merged: bool) -> Count:
-    unet, (x, times, told) = model.network("unet"), _given(model, work, merged=merged)
-    return counted(lambda: unet(x.to(model.dtype), times, told).float())
 
 
 def _given(model: Outline, work: Work, *, merged: bool) -> tuple[Tensor, Tensor, Conditioning]:

@@ -9,7 +9,7 @@ from kinescribe.perf.budget import Memory
 from kinescribe.perf.calibration import CONTEXT
 from kinescribe.perf.demand import Work
 from kinescribe.perf.outline import Outline
-from kinescribe.perf.plan import Device, Plan, first_fitting, gb, need, planned, quick
+from kinescribe.perf.plan import Device, Plan, first_fitting, gb, ladder, need, planned, quick
 
 
 def choose(model: Outline, work: Work, device: Device, memory: Memory) -> Plan:
@@ -18,10 +18,10 @@ def choose(model: Outline, work: Work, device: Device, memory: Memory) -> Plan:
     ``roomy`` is not held to what is free. Of a number of bytes a GPU's own share is taken off first.
     """
     if memory == "roomy":
-        return Plan(rung=device.rungs[0], pixels=PIXELS, stages=(), why="asked for")
+        return Plan(rung=ladder(model, work, device)[0], pixels=PIXELS, stages=(), why="asked for")
     device = within(device, memory)
     if memory == "low":
-        plan = planned(model, work, device, device.rungs[-1])
+        plan = _smallest(model, work, device)
         if need(plan) <= device.free:
             return replace(plan, why="asked for")
     else:
@@ -32,14 +32,13 @@ def choose(model: Outline, work: Work, device: Device, memory: Memory) -> Plan:
 
 
 def is_roomy(model: Outline, work: Work, device: Device, memory: Memory) -> bool:
-    """Whether a request fits on the roomy rung, so that more could be asked of the device at once."""
+    """Whether a request fits on the first rung, so that more could be asked of the device at once."""
     if memory in ("roomy", "low"):
         return memory == "roomy"
     device = within(device, memory)
-    return (
-        quick(model, work, device) is not None
-        or need(planned(model, work, device, device.rungs[0])) <= device.free
-    )
+    if quick(model, work, device) is not None:
+        return True
+    return need(planned(model, work, device, ladder(model, work, device)[0])) <= device.free
 
 
 def within(device: Device, memory: Memory) -> Device:
@@ -52,7 +51,7 @@ def within(device: Device, memory: Memory) -> Device:
 
 def refusal(model: Outline, work: Work, device: Device) -> str:
     """One line: what the smallest rung needs, what is there, and the largest that would fit."""
-    least = planned(model, work, device, device.rungs[-1])
+    least = _smallest(model, work, device)
     asked = f"{work.window} frames of {work.width}x{work.height}"
     fitting = [text for text in (_fewer_frames(model, work, device), _smaller(model, work, device)) if text]
     advice = " or ".join(fitting)
@@ -105,12 +104,17 @@ def _smaller(model: Outline, work: Work, device: Device) -> str:
     return "" if found is None else f"--size {found.width}x{found.height}"
 
 
+def _smallest(model: Outline, work: Work, device: Device) -> Plan:
+    """The plan on the last rung."""
+    return planned(model, work, device, ladder(model, work, device)[-1])
+
+
 def _largest(less: Callable[[int], Work], most: int, model: Outline, device: Device) -> Work | None:
     """``less`` of the largest number below ``most`` that fits, by halving; None if 1 does not."""
     low, high = 0, most
     while high - low > 1:
         guess = (low + high) // 2
-        if need(planned(model, less(guess), device, device.rungs[-1])) <= device.free:
+        if need(_smallest(model, less(guess), device)) <= device.free:
             low = guess
         else:
             high = guess

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from kinescribe.checkpoints.source import PartName
-from kinescribe.ops.slices import PIXELS, ROWS
+from kinescribe.ops.slices import PIXELS, ROWS, WHOLE
 from kinescribe.perf import demand
 from kinescribe.perf.calibration import (
     KEPT_UNITS,
@@ -47,7 +47,14 @@ class Rung:
 RUNGS = (
     Rung(
         name="roomy",
-        said="all weights stay on the device and the two passes of guidance run at once",
+        said="all weights stay on the device, the two passes of guidance run at once, nothing is sliced",
+        merged=True,
+        rows=WHOLE,
+        residence="always",
+    ),
+    Rung(
+        name="sliced",
+        said="large clips are worked on in slices",
         merged=True,
         rows=ROWS,
         residence="always",
@@ -102,14 +109,6 @@ class Device:
     free: int
     by_block: bool = True
 
-    @property
-    def rungs(self) -> tuple[Rung, ...]:
-        """The rungs that save memory there: weights have another place to be only beside a GPU of its own."""
-        if self.kind == "cuda":
-            return tuple(rung for rung in RUNGS if self.by_block or rung.residence != "by block")
-        stay = [replace(rung, residence="always") for rung in RUNGS]
-        return tuple(rung for i, rung in enumerate(stay) if not i or _ways(rung) != _ways(stay[i - 1]))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -138,14 +137,31 @@ class Plan:
         return max((stage.peak for stage in self.stages), default=0)
 
 
+def ladder(model: Outline, work: Work, device: Device) -> tuple[Rung, ...]:
+    """The rungs that a request has there, roomy first: those that change something for it.
+
+    Weights have another place to be only beside a GPU of its own, and slices must be smaller than the work.
+    """
+    if device.kind == "cuda":
+        rungs = [rung for rung in RUNGS if device.by_block or rung.residence != "by block"]
+    else:
+        # Elsewhere large clips are always sliced: slices stay in a processor's caches.
+        large = work.vectors(model, merged=True) > ROWS
+        rungs = [replace(rung, residence="always") for rung in (RUNGS[1:] if large else RUNGS)]
+    ways = [
+        (rung.merged, rung.residence, min(rung.rows, work.vectors(model, merged=rung.merged)))
+        for rung in rungs
+    ]
+    return tuple(rung for i, rung in enumerate(rungs) if not i or ways[i] != ways[i - 1])
+
+
 def quick(model: Outline, work: Work, device: Device) -> Plan | None:
-    """The roomy rung where a bound on what it needs, known without counting, fits several times over; else None."""
-    roomy = device.rungs[0]
+    """The first rung where a bound on what it needs, known without counting, is free; else None."""
     most = sum(map(model.bytes, model.parts)) + _bound(model, work) + _beside(model, work, device)
     if most > device.free:
         return None
     why = f"less than {gb(most)} needed, {gb(device.free)} free"
-    return Plan(rung=roomy, pixels=PIXELS, stages=(), why=why)
+    return Plan(rung=ladder(model, work, device)[0], pixels=PIXELS, stages=(), why=why)
 
 
 def first_fitting(model: Outline, work: Work, device: Device) -> Plan | None:
@@ -159,8 +175,8 @@ def first_fitting(model: Outline, work: Work, device: Device) -> Plan | None:
 
 
 def plans(model: Outline, work: Work, device: Device) -> Iterator[Plan]:
-    """A plan for each rung, roomy first; counted one by one as they are asked for."""
-    for rung in device.rungs:
+    """A plan for each rung of the ladder; counted one by one as they are asked for."""
+    for rung in ladder(model, work, device):
         yield planned(model, work, device, rung)
 
 
@@ -195,14 +211,8 @@ def _why(plan: Plan, above: Plan) -> str:
     return f"{plan.why}; {above.rung.name} would need {gb(need(above))}"
 
 
-def _ways(rung: Rung) -> tuple[bool, int, Residence]:
-    return rung.merged, rung.rows, rung.residence
-
-
 def _bound(model: Outline, work: Work) -> int:
-    shape = work.latents(model)
-    branches = 2 if work.guided else 1
-    numbers = shape[0] * shape[2] * shape[3] * shape[4] * model.unet.width * branches
+    numbers = work.vectors(model, merged=True) * model.unet.width
     unet = (UNET_UNITS + KEPT_UNITS * work.kept) * numbers * model.dtype.itemsize
     pixels = max(PIXELS, work.width * work.height)
     return SMALL_THINGS + max(unet, VAE_UNITS * pixels * model.vae.width * model.dtype_of("vae").itemsize)

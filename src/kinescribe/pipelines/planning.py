@@ -18,7 +18,7 @@ from kinescribe.perf.demand import Work
 from kinescribe.perf.fit import choose, is_roomy, within
 from kinescribe.perf.fp8 import forget, require_eight_bits
 from kinescribe.perf.outline import Outline, loaded, outline_of, published
-from kinescribe.perf.plan import Device, Plan, gb, need, planned
+from kinescribe.perf.plan import Device, Plan, Rung, gb, ladder, need, planned
 from kinescribe.perf.presets import SPEEDS
 from kinescribe.perf.speed import speeds
 from kinescribe.pipelines.denoise import windows_of
@@ -79,9 +79,9 @@ def computed_size(making: Settings, spec: ModelSpec) -> tuple[int, int]:
 
 
 def prepare(components: Components, works: Sequence[Work]) -> Work:
-    """Plan the first of ``works`` that fits on the roomy rung, else the last on any; the one that was taken.
+    """Plan the first of ``works`` that fits on the first rung, else the last on any; the one that was taken.
 
-    ``components`` follow the plan from then on. Says which rung it is where it is not the roomy one, and what a large
+    ``components`` follow the plan from then on. Says which rung it is where it is not the first, and what a large
     model takes on a processor. Raises ``MemoryLimitError``, with the largest that would fit, where none does, and
     ``OptionError`` for a preset that the device does not have.
     """
@@ -93,8 +93,10 @@ def prepare(components: Components, works: Sequence[Work]) -> Work:
     plan = choose(model, work, device, memory)
     if plan.stages and not work.eight_bits:  # memory is tight, and another request may have left copies
         forget(components.unet)
-    follow(components, plan, device)
-    if plan.rung != device.rungs[0]:
+    rungs = ladder(model, work, device)
+    place = rungs.index(plan.rung)
+    follow(components, plan, rungs[place + 1 :])
+    if place:
         say(f"memory: {plan.rung.said} ({plan.rung.name}: {plan.why})")
     note = slow_note(components, model, work, plan)
     if note:
@@ -102,9 +104,8 @@ def prepare(components: Components, works: Sequence[Work]) -> Work:
     return work
 
 
-def follow(components: Components, plan: Plan, device: Device) -> None:
-    """Carry out the requests that come next as ``plan`` says."""
-    lower = device.rungs[device.rungs.index(plan.rung) + 1 :]
+def follow(components: Components, plan: Plan, lower: tuple[Rung, ...]) -> None:
+    """Carry out the requests that come next as ``plan`` says; ``lower`` are the rungs below it."""
     if isinstance(components.placement, Applied):
         components.placement.follow(plan, lower)
     else:

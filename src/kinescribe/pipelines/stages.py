@@ -151,9 +151,8 @@ def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[
 
     Numbers that are not finite are decoded once more in float32; raises ``NumbersError`` if that fails too.
     """
-    return [
-        np.concatenate([to_uint8(images) for images in decode_clip(components.vae, clip)]) for clip in latents
-    ]
+    clips = [[to_uint8(images) for images in decode_clip(components.vae, clip)] for clip in latents]
+    return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in clips]
 
 
 def decode_clip(vae: AutoencoderKL, clip: Float[Tensor, "c f y x"]) -> Iterator[Float[Tensor, "n 3 h w"]]:

@@ -10,11 +10,13 @@ from kinescribe.checkpoints.modelscope import UNET
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
-from kinescribe.ops import attention, convolution, group_norm, layer_norm, linear, upsample
+from kinescribe.models import blocks
+from kinescribe.ops import attention, convolution, group_norm, layer_norm, linear, temporal, upsample
 from kinescribe.ops.convolution_triton import add_biased_op
 from kinescribe.ops.frame_attention_triton import frame_attention_op
 from kinescribe.ops.group_norm_triton import group_norm_op
 from kinescribe.ops.layer_norm_triton import add_layer_norm_op, layer_norm_op
+from kinescribe.ops.upsample_triton import place_op
 
 ran = set()
 
@@ -27,7 +29,7 @@ def serve(op):
     op.register_kernel("cpu")(work)
 
 
-OPS = (add_biased_op, frame_attention_op, group_norm_op, add_layer_norm_op, layer_norm_op)
+OPS = (add_biased_op, frame_attention_op, group_norm_op, add_layer_norm_op, layer_norm_op, place_op)
 for op in OPS:
     serve(op)
 torch.manual_seed(0)
@@ -42,14 +44,17 @@ x, t = torch.randn(2, 4, 5, 6, 4), torch.tensor([7.0, 300.0])
 told = Conditioning(tokens=torch.randn(4, 9, 24))
 with torch.inference_mode():
     plain, pictures = unet(x, t, told), vae.decode(x[0].transpose(0, 1))
-    for module in (convolution, group_norm, layer_norm, linear):
+    for module in (convolution, group_norm, layer_norm, linear, upsample):
         module.kernels_serve = lambda *_: True
     attention.frame_attention_version = lambda *_: "kernel"
-    upsample.phases_pay = lambda *_: True
+    upsample.phases_pay = blocks.windows_serve = lambda *_: True
     fast, fast_pictures = unet(x, t, told), vae.decode(x[0].transpose(0, 1))
+    temporal.PIXELS_BY_CLIP = 1
+    by_pixel = unet(x, t, told)
 assert ran == {op._name for op in OPS}, ran
 assert plain.abs().max() > 0.1
-assert (fast - plain).norm() < 1e-5 * plain.norm(), float((fast - plain).norm() / plain.norm())
+for found in (fast, by_pixel):
+    assert (found - plain).norm() < 1e-5 * plain.norm(), float((found - plain).norm() / plain.norm())
 assert (fast_pictures - pictures).norm() < 1e-5 * pictures.norm()
 """
 

@@ -14,7 +14,7 @@ from kinescribe.checkpoints.modelscope import UNET
 from kinescribe.models import transformer
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
-from kinescribe.ops.slices import at_most
+from kinescribe.ops.slices import WHOLE, at_most
 
 GIB = 2**30
 
@@ -81,7 +81,7 @@ def test_720p_in_half_precision_fits_16_gb(second_stage: nn.Module) -> None:
 
 
 def test_without_slices_it_would_not(second_stage: nn.Module) -> None:
-    with at_most(1 << 40):
+    with at_most(WHOLE):
         assert activations(second_stage, 2) == pytest.approx(15.1, abs=0.1)
 
 

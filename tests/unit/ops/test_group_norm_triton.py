@@ -8,6 +8,7 @@ SCRIPT = """
 import torch
 from kinescribe.ops import group_norm_triton as kernels
 from kinescribe.ops.group_norm import group_norm_reference
+from kinescribe.ops.temporal import windows
 
 def check(shape, groups, *, shifts=0, silu=True, mean=0.0, dtype=torch.float32, bound=2e-7):
     b, c = shape[:2]
@@ -22,18 +23,30 @@ def check(shape, groups, *, shifts=0, silu=True, mean=0.0, dtype=torch.float32, 
     error = (out.double() - expected).norm() / expected.norm()
     assert error < bound, (shape, float(error))
 
+def check_windows(shape):
+    x, weight, bias = torch.randn(shape), *torch.randn(2, shape[1])
+    x = x.contiguous(memory_format=torch.channels_last)
+    plain = kernels.forward(x, None, weight, bias, 4, 1e-5, True)
+    for laid in (1, 2):
+        assert torch.equal(kernels.forward(x, None, weight, bias, 4, 1e-5, True, laid), windows(plain, laid))
+
 torch.manual_seed(0)
 # held whole: groups of 10, 15 and 5 channels; one number; a mean a hundred deviations away
 check((2, 40, 3, 5), 4, silu=False)
 check((4, 60, 4, 4), 4, shifts=2)
 check((1, 8, 1, 1), 8)
 check((2, 20, 3, 3), 4, shifts=2, mean=100.0, bound=2e-5)
+check((1, 64, 24, 30), 8)  # no lane idle: 1024 x 32 numbers
+for shape in ((2, 40, 3, 5), (1, 8, 1, 4), (1, 20, 2, 1)):
+    check_windows(shape)
 # in two launches: ragged rows, more chunks than are joined at a time, half precision
 kernels.WHOLE = 0
 check((1, 40, 31, 9), 4)
 check((2, 6, 2, 2), 1)
+for shape in ((2, 40, 5, 31), (1, 8, 1, 4)):
+    check_windows(shape)
 check((4, 30, 12, 13), 3, shifts=2, mean=30.0, bound=1e-5)
-kernels.TILE, kernels.PROGRAMS = 256, 10**6
+kernels._tile = lambda _: (256, 10**6)
 check((1, 40, 31, 29), 4, mean=100.0, bound=1e-5)
 check((2, 24, 20, 21), 8, silu=False, dtype=torch.float16, bound=1e-3)
 check((1, 64, 9, 9), 32, dtype=torch.bfloat16, bound=8e-3)
@@ -53,8 +66,9 @@ from kinescribe.ops import group_norm_triton as kernels
 
 for channels in (320, 1280, 128):
     block = kernels._block(channels, 32, 256)
-    lanes = {**kernels._lanes(block), "ROWS": kernels.TILE // block.width}
+    lanes = {**kernels._lanes(block), "ROWS": 4096 // block.width}
     build(kernels._statistics, SHIFTED=False, **lanes)
-    build(kernels._apply, SHIFTED=True, SILU=True, CHUNKS=32, **lanes)
-    build(kernels._whole, warps=8, SHIFTED=True, SILU=True, **{**lanes, "ROWS": 64})
+    for laid in (0, 1, 2):
+        build(kernels._apply, LAID=laid, SHIFTED=True, SILU=True, CHUNKS=32, **lanes)
+        build(kernels._whole, warps=8, LAID=laid, SHIFTED=True, SILU=True, **{**lanes, "ROWS": 64})
 """)

@@ -1,5 +1,7 @@
 """Every fast operation equals its plain reference, in float64 closely and in memory layout exactly."""
 
+from typing import Literal
+
 import pytest
 import torch
 from einops import rearrange
@@ -16,7 +18,14 @@ from kinescribe.ops.group_norm import (
     group_norm_by_channel,
     group_norm_reference,
 )
-from kinescribe.ops.temporal import TemporalConv, channels_last, clips, pictures, temporal_conv_reference
+from kinescribe.ops.temporal import (
+    TemporalConv,
+    channels_last,
+    clips,
+    pictures,
+    temporal_conv_reference,
+    windows,
+)
 
 
 def double(*shape: int) -> torch.Tensor:
@@ -109,6 +118,18 @@ def test_temporal_convolution_equals_the_three_dimensional_one(frames: int) -> N
     flat = conv(rearrange(x, "b c f h w -> b c f (h w)"))
     out = rearrange(flat, "b c f (h w) -> b c f h w", h=3)
     torch.testing.assert_close(out, temporal_conv_reference(x, conv.weight, conv.bias))
+
+
+@pytest.mark.parametrize("laid", [1, 2])
+@pytest.mark.parametrize(("frames", "pixels"), [(1, 3), (2, 1), (5, 6)])
+def test_temporal_convolution_is_a_product_of_windows(frames: int, pixels: int, laid: Literal[1, 2]) -> None:
+    conv = TemporalConv(4)
+    x = torch.randn(2, 4, frames, pixels)
+    with torch.no_grad():
+        found = conv.over(windows(x, laid))
+        expected = conv(x) - conv.bias[:, None, None]
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_folding_a_channels_last_clip_moves_no_bytes() -> None:

@@ -12,6 +12,7 @@ from kinescribe.perf.plan import RUNGS, Plan, Rung
 from kinescribe.pipelines.memory import stage
 from kinescribe.pipelines.stages import in_parts
 from kinescribe.pipelines.text_to_video import TextToVideoPipeline
+from perf_requests import rung_named
 
 CPU = torch.device("cpu")
 """In the place of a GPU: weights that wait lie in a pack of their own, which a test can ask for."""
@@ -38,6 +39,7 @@ def present(components: Components, applied: Applied) -> set[str]:
     ("rung", "stages"),
     [
         ("roomy", [{"unet", "vae", "text"}] * 3),
+        ("sliced", [{"unet", "vae", "text"}] * 3),
         ("towers-out", [{"unet", "vae", "text"}, {"unet", "vae"}, {"unet", "vae"}]),
         ("by-stage", [{"text"}, {"unet"}, {"vae"}]),
         ("by-block", [{"text"}, set(), {"vae"}]),
@@ -46,8 +48,7 @@ def present(components: Components, applied: Applied) -> set[str]:
 def test_networks_are_on_the_device_while_the_plan_wants_them(
     components: Components, rung: str, stages: list[set[str]]
 ) -> None:
-    chosen = next(r for r in RUNGS if r.name == rung)
-    applied = Applied(components, CPU, plan(chosen), ())
+    applied = Applied(components, CPU, plan(rung_named(rung)), ())
     for _ in range(2):  # the second request finds them where the first left them
         found = []
         for name in ("reading the prompt", "denoising", "decoding"):
@@ -58,7 +59,7 @@ def test_networks_are_on_the_device_while_the_plan_wants_them(
 
 def test_weights_come_back_as_they_were(components: Components) -> None:
     before = {name: p.clone() for name, p in components.unet.named_parameters()}
-    applied = Applied(components, CPU, plan(RUNGS[4]), ())
+    applied = Applied(components, CPU, plan(rung_named("by-stage")), ())
     for name in ("denoising", "decoding"):
         applied.enter(name)
     after = dict(components.unet.named_parameters())
@@ -87,8 +88,9 @@ class Short:
         return torch.cat([x, x]) if branch == "both" else x
 
 
-def test_memory_that_runs_out_takes_one_rung_down_and_says_so(components: Components) -> None:
-    applied = Applied(components, CPU, plan(RUNGS[0]), RUNGS[1:])
+@pytest.mark.parametrize("place", [0, 1])
+def test_memory_that_runs_out_takes_one_rung_down_and_says_so(components: Components, place: int) -> None:
+    applied = Applied(components, CPU, plan(RUNGS[place]), RUNGS[place + 1 :])
     network, x = Short(1), torch.ones(1, 2)
     ask = in_parts(network, applied)
     with pytest.warns(KinescribeWarning, match=r"one after the other \(branches-apart\)"):
@@ -121,10 +123,12 @@ def test_from_the_last_rung_there_is_no_way_down(components: Components) -> None
 
 def test_passes_are_recorded_where_weights_stay_and_branches_are_merged(components: Components) -> None:
     found = [Applied(components, CPU, plan(rung), ()).run is not components.unet for rung in RUNGS]
-    assert found == [True, True, False, False, False, False]
+    assert found == [True, True, True, False, False, False, False]
 
 
 def test_a_plan_that_asks_branches_apart_does(components: Components) -> None:
     network = Short(2)
-    in_parts(network, Applied(components, CPU, plan(RUNGS[2]), ()))(torch.ones(1, 2), 0.0, "both")
+    in_parts(network, Applied(components, CPU, plan(rung_named("branches-apart")), ()))(
+        torch.ones(1, 2), 0.0, "both"
+    )
     assert network.asked == ["negative", "positive"]

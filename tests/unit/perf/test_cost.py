@@ -5,16 +5,16 @@ import pytest
 from kinescribe.perf.calibration import SHARE_OF_MATRIX_SPEED
 from kinescribe.perf.cost import Cost, costs
 from kinescribe.perf.outline import Outline
-from kinescribe.perf.plan import RUNGS, Plan
+from kinescribe.perf.plan import Plan
 from kinescribe.perf.speed import Speeds
-from perf_requests import request
+from perf_requests import request, rung_named
 
 WORK = request(4, 64, 64)
 FAST = Speeds(matrix=1e9, copy=1e30, link=None)
 
 
-def found(model: Outline, speeds: Speeds | None, rung: int = 0, kind: str = "cuda") -> dict[str, Cost]:
-    plan = Plan(rung=RUNGS[rung], pixels=1, stages=(), why="")
+def found(model: Outline, speeds: Speeds | None, rung: str = "roomy", kind: str = "cuda") -> dict[str, Cost]:
+    plan = Plan(rung=rung_named(rung), pixels=1, stages=(), why="")
     return {cost.name: cost for cost in costs(model, WORK, plan, kind, speeds)}
 
 
@@ -39,6 +39,8 @@ def test_without_a_speed_there_are_no_seconds(tiny: Outline) -> None:
 def test_weights_on_their_way_take_time(tiny: Outline) -> None:
     slow = Speeds(matrix=1e30, copy=1e30, link=1e6)
     way = tiny.bytes("unet") / 1e6
-    assert found(tiny, slow, 1)["denoising"].seconds == pytest.approx(0, abs=1e-6)
-    assert found(tiny, slow, 4)["denoising"].seconds == pytest.approx(way)
-    assert found(tiny, slow, 5)["denoising"].seconds == pytest.approx(50 * way)  # two branches in 25 passes
+    assert found(tiny, slow, "towers-out")["denoising"].seconds == pytest.approx(0, abs=1e-6)
+    assert found(tiny, slow, "by-stage")["denoising"].seconds == pytest.approx(way)
+    assert found(tiny, slow, "by-block")["denoising"].seconds == pytest.approx(
+        50 * way
+    )  # two branches in 25 passes

@@ -10,7 +10,7 @@ from kinescribe.perf.calibration import CONTEXT
 from kinescribe.perf.demand import Work
 from kinescribe.perf.fit import choose, is_roomy, largest_frames, largest_size, within
 from kinescribe.perf.outline import Outline
-from kinescribe.perf.plan import RUNGS, Device, Plan, Rung, Stage, need, planned
+from kinescribe.perf.plan import RUNGS, Device, Plan, Rung, Stage, ladder, need, planned
 from perf_requests import request
 
 WORK = request(24, 128, 96)
@@ -46,7 +46,7 @@ def test_a_refusal_names_the_largest_that_fits(tiny: Outline, frames: int) -> No
 
 @pytest.mark.slow
 def test_what_a_refusal_names_does_fit_as_it_is_counted(tiny: Outline) -> None:
-    last = Device(kind="cpu", free=0).rungs[-1]
+    last = ladder(tiny, WORK, Device(kind="cpu", free=0))[-1]
     third = planned(tiny, replace(WORK, frames=8, window=8), Device(kind="cpu", free=0), last)
     device = Device(kind="cpu", free=need(third) + 1)
     with pytest.raises(MemoryLimitError) as caught:

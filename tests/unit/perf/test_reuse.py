@@ -16,10 +16,11 @@ from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.models.conditions import Conditioning
 from kinescribe.perf.apply import Applied
-from kinescribe.perf.plan import RUNGS, Plan
+from kinescribe.perf.plan import Plan
 from kinescribe.perf.presets import EXACT, Speed
 from kinescribe.perf.reuse import PUBLISHED, Policy, Reused, rest, whole
 from kinescribe.pipelines.denoise import Conditions, Walk, branches, denoise, windows_of
+from perf_requests import rung_named
 
 EVERY = Policy(keys=tuple(range(50)), guided=EVERYWHERE)
 NEVER = Policy(keys=(0,), guided=EVERYWHERE)
@@ -79,8 +80,7 @@ def test_with_few_key_steps_the_clip_is_near_and_another(tiny: Components, sampl
 def apart(components: Components) -> Components:
     """The same model, whose branches of guidance run one after the other, as after memory ran out."""
 
-    roomy, apart = RUNGS[0], RUNGS[2]
-    copy, rung = replace(components), replace(apart, residence=roomy.residence)
+    copy, rung = replace(components), replace(rung_named("branches-apart"), residence="always")
     copy.placement = Applied(
         copy, torch.device("cpu"), Plan(rung=rung, pixels=1 << 20, stages=(), why=""), ()
     )

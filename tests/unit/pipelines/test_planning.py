@@ -66,15 +66,15 @@ def test_what_fits_is_planned_in_silence(components: Components, job: Settings) 
 
 def test_what_costs_speed_is_said_with_its_reason(components: Components, job: Settings) -> None:
     components.memory = "low"
-    with pytest.warns(KinescribeWarning, match=r"memory: .* \(small-slices: asked for\)"):
+    with pytest.warns(KinescribeWarning, match=r"memory: .* \(branches-apart: asked for\)"):
         prepare(components, [work_of(job, components.spec)])
-    assert rung(components) == "small-slices"
+    assert rung(components) == "branches-apart"
 
 
 def test_a_plan_is_made_for_each_request(components: Components) -> None:
     pipe = TextToVideoPipeline(components)
     components.memory = "low"
-    with pytest.warns(KinescribeWarning, match="small-slices"):
+    with pytest.warns(KinescribeWarning, match="branches-apart"):
         pipe("a boat", seed=1)
     components.memory = "auto"
     pipe("a boat", seed=1)
