@@ -380,7 +380,7 @@ TILES = [
 
 def swept_norms(dtype: torch.dtype) -> None:
     """Print the times of the group norm for other sizes of its programs."""
-    sizes = list(combinations((8192, 16384, 32768), (1024, 2048, 4096), (512, 1024, 2048)))
+    sizes = list(combinations((8192, 16384), (2048, 4096, 8192), (256, 512, 1024)))
     print("\ngroup norm: WHOLE, numbers of a tile, programs -> us, best first")
     for case in norm_cases(dtype):
         if case.name != "group_norm":

@@ -56,6 +56,8 @@ def _memory(device: torch.device) -> dict[str, Any]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The whole comparison as a table."""
+    if not result["rows"]:
+        return "\n".join(f"not run: {name}: {why}" for name, why in result["not_run"].items()) + "\n"
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines = [
         f"{result['date']}, {result['device']}, {versions}; random weights, {result['dtype']}",

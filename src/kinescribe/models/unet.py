@@ -17,7 +17,7 @@ from kinescribe.models.conditions import Conditioning, SkipFilter, spread
 from kinescribe.models.transformer import Attention, Keys, SpatialTransformer, TemporalTransformer
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.packed import lay_together, together
-from kinescribe.ops.temporal import channels_last, clips, pictures
+from kinescribe.ops.temporal import channels_last, clips, joined, pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class DecoderLevel(nn.Module):
             skip = spread(skips.pop(), len(x))
             if self.skip_filter is not None:
                 x, skip = self.skip_filter(i, x, skip)
-            x = channels_last(torch.cat([x, skip], 1))
+            x = joined(x, skip)
             del skip  # it is in x now
             x = block(x, told)
         if self.resample is not None:

@@ -4,7 +4,8 @@
 block of whole groups, as many as fill a power of two of channels best (12 of 10 channels are 120 of 128 lanes).
 Few rows are held whole: one launch. Many are read twice: :func:`_statistics` leaves mean and sum of squared
 distances of every chunk of rows, :func:`_apply` joins them and normalises. All is float32 and free of atomics, so
-equal inputs give equal bits; squares are of distances from a mean, never of values (Chan, Golub and LeVeque 1983).
+equal inputs give equal bits; squares are of distances from a mean or from a first number, never of values (Chan, Golub
+and LeVeque 1983).
 
 Rows are written as they were read or, of a clip, as windows for a convolution along time, see ``ops.temporal``.
 """
@@ -52,7 +53,10 @@ def _join(mean, square, rows, member, SIZE: tl.constexpr):
 @triton.jit
 def _finish(x, mean, scale, bias, SILU: tl.constexpr):
     out = (x - mean[None, :]) * scale[None, :] + bias[None, :]
-    return out * tl.sigmoid(out) if SILU else out
+    if SILU:
+        root = tl.rsqrt(1.0 + tl.exp(-out))  # its square is the sigmoid, without a division
+        out *= root * root
+    return out
 
 
 @triton.jit
@@ -80,14 +84,13 @@ def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr
 def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.constexpr):
     """Write rows: 0 as they were read; of a clip 1 by pixel, 2 side by side (see ``forward``), ``pixels`` a frame."""
     out = out.to(out_ptr.dtype.element_ty)
-    row = row.to(tl.int64)
     at, frame, frames = b.to(tl.int64) * rows + row, row // pixels, rows // pixels
     if LAID == 0:
         tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
     else:
         none, first, last = tl.zeros_like(out), frame == 0, frame == frames - 1
         if LAID == 1:
-            at = (b.to(tl.int64) * pixels + row % pixels) * (frames + 2) + frame + 1
+            at = (b.to(tl.int64) * pixels + (row - frame * pixels)) * (frames + 2) + frame + 1
             tl.store(
                 out_ptr + (at - 1)[:, None] * channels + channel[None, :], none, mask=mask & first[:, None]
             )
@@ -140,30 +143,29 @@ def _statistics(
     SHIFTED: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squared distances of each group over one chunk of ``length`` rows (Welford 1962 by lane)."""
+    """Mean and sum of squared distances of each group over one chunk of ``length`` rows, as of its first row."""
     b, channels = tl.program_id(2), groups * SIZE
     channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
     first = tl.program_id(1) * length
     last = tl.minimum(first + length, rows)
     row = tl.arange(0, ROWS)
-    start = b.to(tl.int64) * rows * channels
-    mean = tl.zeros((ROWS, WIDTH), tl.float32)
+    x_ptr += b.to(tl.int64) * rows * channels
+    base = tl.load(x_ptr + first.to(tl.int64) * channels + channel, mask=real, other=0.0)[None, :]
+    spread = base + tl.zeros((ROWS, WIDTH), base.dtype)  # stands for rows past the end: no distance
+    base = base.to(tl.float32)
+    total = tl.zeros((ROWS, WIDTH), tl.float32)
     square = tl.zeros((ROWS, WIDTH), tl.float32)
-    seen = 0.0
     for at in tl.range(first, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
         here = (at + row < last)[:, None] & real[None, :]
-        place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=here, other=0.0).to(tl.float32)
-        seen += 1.0
-        apart = tl.where(here, x - mean, 0.0)
-        mean += apart * (1.0 / seen)
-        square += apart * (x - mean)
-    count = tl.maximum((last - first - row + ROWS - 1) // ROWS, 0).to(tl.float32)
-    middle = tl.sum(count[:, None] * mean, 0) / (last - first)
-    apart = mean - middle[None, :]
-    square_sum = tl.sum(square + count[:, None] * apart * apart, 0)
-    middle += _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
-    group_mean, group_square = _join(middle, square_sum, (last - first).to(tl.float32), member, SIZE)
+        place = (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
+        apart = tl.load(x_ptr + place, mask=here, other=spread).to(tl.float32) - base
+        total += apart
+        square += apart * apart
+    count = (last - first).to(tl.float32)
+    middle = tl.sum(total, 0) / count
+    square_sum = tl.maximum(tl.sum(square, 0) - count * middle * middle, 0.0)
+    middle += tl.sum(base, 0) + _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    group_mean, group_square = _join(middle, square_sum, count, member, SIZE)
     slot = tl.arange(0, SLOTS)
     group = tl.program_id(0) * TOGETHER + slot
     place = (b * groups + group) * chunks + tl.program_id(1)
@@ -300,7 +302,7 @@ def forward(
     _apply[block.count, parts, b](
         x, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, width, eps, LAID=laid,
         SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
-        CHUNKS=32, num_warps=4,
+        CHUNKS=32 if chunks <= 32 else 128, num_warps=4,
     )  # fmt: skip
     return out
 

@@ -19,8 +19,17 @@ GATES = 2048
 
 @triton.jit
 def _gated(value, gate):
-    """``value`` times the exact GELU of ``gate``; float32."""
-    return value * (0.5 * gate * (1.0 + tl.erf(gate * 0.7071067811865476)))
+    """``value`` times the exact GELU of ``gate``; float32.
+
+    The tail of the normal distribution is formula 7.1.26 of Abramowitz and Stegun, right to 1e-7: with the library's
+    error function the gate takes as long as the product before it. A reciprocal root, squared, spares a division.
+    """
+    far = tl.abs(gate)
+    scaled = 0.84932180028801905 * far  # of which the square is the exponent of 2
+    root = tl.rsqrt(1.0 + 0.27273748 * scaled)
+    t = root * root
+    tail = (((0.5307027145 * t - 0.7265760135) * t + 0.7107068705) * t - 0.142248368) * t + 0.127414796
+    return value * (tl.maximum(gate, 0.0) - far * (tail * t * tl.exp2(-scaled * scaled)))
 
 
 @triton.jit

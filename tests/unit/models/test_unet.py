@@ -156,14 +156,17 @@ def test_what_comes_before_the_text_is_done_once_for_two_texts() -> None:
 def test_clips_lie_channels_last_all_the_way(clips: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, (x, t, one) = tiny(), inputs(clips)
     already: list[bool] = []
+    join_channels = unet.joined
 
-    def spy(x: Tensor) -> Tensor:
-        already.append(x.is_contiguous(memory_format=torch.channels_last_3d) and x.stride(1) == 1)
-        return x.contiguous(memory_format=torch.channels_last_3d)
+    def spy(*parts: Tensor) -> Tensor:
+        already.extend(
+            part.is_contiguous(memory_format=torch.channels_last_3d) and part.stride(1) == 1 for part in parts
+        )
+        return join_channels(*parts)
 
-    monkeypatch.setattr(unet, "channels_last", spy)
+    monkeypatch.setattr(unet, "joined", spy)
     model(x, t, join(one, Conditioning(tokens=one.tokens + 1)))
-    assert already == [False] + [True] * 4  # the input, then what each block of the decoder is given
+    assert already == [True] * 8  # both inputs of each block of the decoder
 
 
 def test_weights_laid_together_give_the_same_numbers() -> None:

@@ -68,7 +68,7 @@ for channels in (320, 1280, 128):
     block = kernels._block(channels, 32, 256)
     lanes = {**kernels._lanes(block), "ROWS": 4096 // block.width}
     build(kernels._statistics, SHIFTED=False, **lanes)
-    for laid in (0, 1, 2):
-        build(kernels._apply, LAID=laid, SHIFTED=True, SILU=True, CHUNKS=32, **lanes)
+    for laid, chunks in ((0, 32), (1, 128), (2, 128)):
+        build(kernels._apply, LAID=laid, SHIFTED=True, SILU=True, CHUNKS=chunks, **lanes)
         build(kernels._whole, warps=8, LAID=laid, SHIFTED=True, SILU=True, **{**lanes, "ROWS": 64})
 """)
