@@ -188,9 +188,9 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     )
     clip = drawn(1, 16, 6, 64, dtype=half)
     checked = {
-        group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True),
+        group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True, 0),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
-        layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5),
+        layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5, one, None),
         linear_triton.geglu_op: (rows,),
         linear_triton.linear_geglu_op: (wide, drawn(2048, 1024, dtype=half), gates),
         linear_triton.linear_add_op: (rows, weight, one, rows.clone()),

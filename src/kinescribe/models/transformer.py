@@ -10,7 +10,7 @@ from kinescribe.models.conditions import spread
 from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
-from kinescribe.ops.linear import Linear, adds_onto, linear_add, linear_geglu, linear_onto
+from kinescribe.ops.linear import Linear, leaves_bias, linear_add, linear_geglu, linear_onto
 from kinescribe.ops.packed import together
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import pictures
@@ -31,13 +31,18 @@ class Attention(nn.Module):
         self.v = nn.Linear(context_width, width, bias=False)
         self.out = Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "*tokens d"], keys: Keys | None = None) -> Float[Tensor, "*tokens d"]:
-        """Every token of ``x`` gathers from those that ``keys`` were made of, or from those of ``x``; same shape."""
+    def forward(
+        self, x: Float[Tensor, "*tokens d"], keys: Keys | None = None
+    ) -> tuple[Float[Tensor, "*tokens d"], Float[Tensor, " d"] | None]:
+        """Every token of ``x`` gathers from those that ``keys`` were made of, or from those of ``x``; same shape.
+
+        Beside it a bias that is still to be added, or None.
+        """
         if keys is None:
             q, k, v = together(x, (self.q, self.k, self.v))
         else:
             q, (k, v) = self.q(x), keys
-        return self.out(self.attend(q, k, v, self.heads))
+        return self.out.leaving_bias(self.attend(q, k, v, self.heads))
 
 
 class FeedForward(nn.Module):
@@ -50,14 +55,14 @@ class FeedForward(nn.Module):
 
     def ahead(self, stream: Float[Tensor, "*tokens d"]) -> Float[Tensor, " d"] | None:
         """What is to be added to the stream beforehand: the last bias, where the product then adds itself onto it."""
-        return self.down.bias if adds_onto(stream, self.down) else None
+        return self.down.bias if leaves_bias(stream, self.down) else None
 
     def forward(
         self, x: Float[Tensor, "*tokens d"], stream: Float[Tensor, "*tokens d"]
     ) -> Float[Tensor, "*tokens d"]:
         """``stream``, with :meth:`ahead` added and maybe written to, and what becomes of ``x``; same shape."""
         inside = linear_geglu(x, self.up.weight, self.up.bias)
-        if adds_onto(stream, self.down):
+        if leaves_bias(stream, self.down):
             return linear_onto(stream, inside, self.down.weight)
         return linear_add(inside, self.down.weight, self.down.bias, stream)
 
@@ -102,7 +107,7 @@ class SpatialTransformer(nn.Module):
         y = self.project_in(rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"))
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
-        y, normed = layer.norm3.added(y, layer.attention2(normed, keys), layer.feed_forward.ahead(y))
+        y, normed = layer.norm3.added(y, layer.attention2(normed, keys), ahead=layer.feed_forward.ahead(y))
         y = layer.feed_forward(normed, y)
         x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
         y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
@@ -138,7 +143,7 @@ class TemporalTransformer(nn.Module):
         layer = self.layer
         y = self.project_in(y)
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
-        y, normed = layer.norm3.added(y, layer.attention2(normed), layer.feed_forward.ahead(y))
+        y, normed = layer.norm3.added(y, layer.attention2(normed), ahead=layer.feed_forward.ahead(y))
         return layer.feed_forward(normed, y)
 
 

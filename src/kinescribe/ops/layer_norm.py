@@ -32,14 +32,16 @@ def add_layer_norm(
     weight: Float[Tensor, " d"],
     bias: Float[Tensor, " d"],
     eps: float,
+    *,
+    waiting: Float[Tensor, " d"] | None = None,
     ahead: Float[Tensor, " d"] | None = None,
 ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
-    """``x + y + ahead``, and the :func:`layer_norm` of ``x + y``, with the sum read once less."""
-    if kernels_serve(x, y, weight, bias, ahead):
+    """``x + y + waiting + ahead``, and its :func:`layer_norm`, without ``ahead``; the sum is read once less."""
+    if kernels_serve(x, y, weight, bias, waiting, ahead):
         from kinescribe.ops.layer_norm_triton import add_layer_norm_op
 
-        return add_layer_norm_op(x, y, weight, bias, eps, ahead)
-    total = x + y
+        return add_layer_norm_op(x, y, weight, bias, eps, waiting, ahead)
+    total = x + y if waiting is None else x + (y + waiting)
     return total if ahead is None else total + ahead, layer_norm(total, weight, bias, eps)
 
 
@@ -53,8 +55,8 @@ class LayerNorm(nn.LayerNorm):
     def added(
         self,
         x: Float[Tensor, "*rows d"],
-        y: Float[Tensor, "*rows d"],
+        branch: tuple[Float[Tensor, "*rows d"], Float[Tensor, " d"] | None],
         ahead: Float[Tensor, " d"] | None = None,
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
-        """``x + y + ahead``, and ``x + y`` normalised: :func:`add_layer_norm`."""
-        return add_layer_norm(x, y, self.weight, self.bias, self.eps, ahead)
+        """:func:`add_layer_norm` of ``x`` and a branch, of which a bias may be waiting."""
+        return add_layer_norm(x, branch[0], self.weight, self.bias, self.eps, waiting=branch[1], ahead=ahead)

@@ -11,8 +11,8 @@ TILE = 4096
 
 @triton.jit
 def _normalise(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, eps,
-    ADD: tl.constexpr, AHEAD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, eps,
+    ADD: tl.constexpr, WAITING: tl.constexpr, AHEAD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -23,6 +23,8 @@ def _normalise(
     if ADD:
         y = tl.load(y_ptr + place, mask=mask, other=0.0)
         total = x.to(tl.float32) + y.to(tl.float32)
+        if WAITING:
+            total += tl.load(waiting_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
         x = total.to(x.dtype)
         if AHEAD:
             total += tl.load(ahead_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
@@ -38,9 +40,10 @@ def _normalise(
 
 
 def forward(
-    x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float, ahead: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """``x + y + ahead`` (``x`` itself without ``y``), and the norm of ``x + y`` over the last axis; float32 inside."""
+    x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float,
+    waiting: Tensor | None = None, ahead: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """``x + y + waiting + ahead`` (``x`` itself without ``y``), and its norm, without ``ahead``; float32 inside."""
     x = x.contiguous()
     out = torch.empty_like(x)
     total = x if y is None else torch.empty_like(x)
@@ -48,8 +51,9 @@ def forward(
     rows, lanes = x.numel() // width, triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
     _normalise[(triton.cdiv(rows, tall),)](
-        x, x if y is None else y.contiguous(), weight, bias, bias if ahead is None else ahead, total, out,
-        rows, width, eps, ADD=y is not None, AHEAD=ahead is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
+        x, x if y is None else y.contiguous(), weight, bias, bias if waiting is None else waiting,
+        bias if ahead is None else ahead, total, out, rows, width, eps, ADD=y is not None,
+        WAITING=waiting is not None, AHEAD=ahead is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
     )  # fmt: skip
     return total, out
 
@@ -63,11 +67,17 @@ def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 @torch.library.custom_op("kinescribe::add_layer_norm", mutates_args=(), device_types="cuda")
 def add_layer_norm_op(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, ahead: Tensor | None
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    waiting: Tensor | None,
+    ahead: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Sum and norm of :func:`forward` as an operation."""
     with torch.cuda.device_of(x):
-        return forward(x, y, weight, bias, eps, ahead)
+        return forward(x, y, weight, bias, eps, waiting, ahead)
 
 
 @layer_norm_op.register_fake
@@ -76,5 +86,5 @@ def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
 
 
 @add_layer_norm_op.register_fake
-def _(x, y, weight, bias, eps, ahead):  # noqa: ARG001
+def _(x, y, weight, bias, eps, waiting, ahead):  # noqa: ARG001
     return x.new_empty(x.shape), x.new_empty(x.shape)

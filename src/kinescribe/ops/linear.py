@@ -61,8 +61,8 @@ def linear_add(
     return residual + F.linear(x, weight, bias)
 
 
-def adds_onto(x: Tensor, layer: nn.Linear) -> bool:
-    """Whether :func:`linear_onto` is the fast way for a layer of rows like ``x``, whose bias is then added before."""
+def leaves_bias(x: Tensor, layer: nn.Linear) -> bool:
+    """Whether the product of rows like ``x`` is faster without the layer's bias, which a kernel adds elsewhere."""
     return kernels_serve(x, layer.weight, layer.bias) and not (
         torch.compiler.is_compiling() or copy_of(layer.weight) is not None
     )
@@ -83,6 +83,12 @@ class Linear(nn.Linear):
         """The layer of every row."""
         copy = copy_of(self.weight)
         return super().forward(x) if copy is None else linear_fp8(x, copy, self.bias)
+
+    def leaving_bias(
+        self, x: Float[Tensor, "*rows k"]
+    ) -> tuple[Float[Tensor, "*rows n"], Float[Tensor, " n"] | None]:
+        """The layer, from which on a GPU the bias may be left out and come beside it."""
+        return (F.linear(x, self.weight), self.bias) if leaves_bias(x, self) else (self(x), None)
 
 
 def _rows(x: Tensor) -> int:

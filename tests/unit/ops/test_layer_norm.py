@@ -22,10 +22,17 @@ def test_layer_norm_of_a_sum_gives_both() -> None:
     assert torch.equal(total, x + y) and torch.equal(normed, layer_norm(x + y, weight, bias, 1e-5))
 
 
+def test_one_bias_counts_in_the_norm_and_one_only_in_the_sum() -> None:
+    x, y, weight, bias = double(2, 3, 10), double(2, 3, 10) - 1, double(10), double(10) + 1
+    total, normed = add_layer_norm(x, y, weight, bias, 1e-5, waiting=weight, ahead=bias)
+    torch.testing.assert_close(total, x + y + weight + bias)
+    torch.testing.assert_close(normed, layer_norm(x + y + weight, weight, bias, 1e-5))
+
+
 def test_the_layer_is_the_library_s_with_the_same_names_and_numbers() -> None:
     theirs, mine = nn.LayerNorm(10).double(), LayerNorm(10).double()
     nn.init.normal_(theirs.weight)
     mine.load_state_dict(theirs.state_dict())
     x = double(4, 10)
     assert torch.equal(mine(x), theirs(x))
-    assert torch.equal(mine.added(x, x)[1], theirs(x + x))
+    assert torch.equal(mine.added(x, (x, None))[1], theirs(x + x))

@@ -16,10 +16,12 @@ for rows, width, dtype, bound in [
 ]:
     x, y = ((torch.randn(1, rows, width) + 1).to(dtype) for _ in range(2))
     weight, bias = torch.randn(2, width).to(dtype)
-    for other, ahead in ((None, None), (y, None), (y, bias)):
-        total, out = kernels.forward(x, other, weight, bias, 1e-5, ahead)
-        expected = x if other is None else x + other
-        whole = expected if ahead is None else (x.float() + other.float() + ahead.float()).to(dtype)
+    for other, waiting, ahead in ((None, None, None), (y, None, None), (y, weight, None), (y, weight, bias)):
+        total, out = kernels.forward(x, other, weight, bias, 1e-5, waiting, ahead)
+        expected = x.float() + (0 if other is None else other.float())
+        expected = expected if waiting is None else expected + waiting.float()
+        whole = (expected if ahead is None else expected + ahead.float()).to(dtype)
+        expected = expected.to(dtype)
         # the interpreter cuts bfloat16 off instead of rounding it
         assert torch.equal(total, whole) or dtype == torch.bfloat16
         expected = layer_norm_reference(expected.double(), weight.double(), bias.double(), 1e-5)
@@ -39,6 +41,6 @@ def test_kernel_compiles_for_the_generations_that_it_is_chosen_for() -> None:
 from kinescribe.ops import layer_norm_triton as kernels
 
 for width in (512, 2048):
-    for add, ahead in ((False, False), (True, False), (True, True)):
-        build(kernels._normalise, ADD=add, AHEAD=ahead, ROWS=kernels.TILE // width, WIDTH=width)
+    for add, waiting, ahead in ((False, False, False), (True, True, False), (True, True, True)):
+        build(kernels._normalise, ADD=add, WAITING=waiting, AHEAD=ahead, ROWS=kernels.TILE // width, WIDTH=width)
 """)
