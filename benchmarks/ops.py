@@ -387,7 +387,7 @@ def swept_norms(dtype: torch.dtype) -> None:
             continue
         times = {}
         for whole, tile, programs in sizes:
-            sizes_now = {"WHOLE": whole, "_tile": lambda _, chosen=(tile, programs): chosen}
+            sizes_now = {"WHOLE": whole, "_tile": lambda *_, chosen=(tile, programs): chosen}
             with patch.multiple(group_norm_triton, **sizes_now):
                 times[whole, tile, programs] = microseconds(case.versions["kernel"], case.inputs, 7)
         best = sorted(times.items(), key=lambda item: item[1])[:4]

@@ -36,6 +36,9 @@ class Placement(Protocol):
     def through(self, work: Pass, given: tuple[Tensor, ...], told: Conditioning) -> tuple[Tensor, ...]:
         """A part of the UNet's work, in that way too."""
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """The autoencoder's ``decode``, likewise."""
+
     @property
     def merged(self) -> bool:
         """Whether both branches of guidance run at once."""
@@ -111,6 +114,10 @@ class Components:
         if self.placement is None:
             return work(self.unet, *given, told)
         return self.placement.through(work, given, told)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """As ``vae.decode``, in the way that is fastest as it is placed."""
+        return self.vae.decode(latents) if self.placement is None else self.placement.decode(latents)
 
     def require_text(self) -> tuple[Tokenizer, TextEncoder]:
         """The tokenizer and the text tower; raises ``OptionError`` for a model that reads no text."""

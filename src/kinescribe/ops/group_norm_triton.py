@@ -20,8 +20,9 @@ from torch import Tensor
 
 WHOLE = 16384
 """Numbers a program holds at most when it normalises in one launch; twice as many if no lane is idle."""
+SMALL = 1 << 22
 CACHED = 1 << 25
-"""Numbers that are still in the cache of a large GPU, in part, when they are read again."""
+"""Sizes of a tensor, in numbers, that want other programs: the larger no longer fits the cache of a large GPU."""
 MOST_CHUNKS = 256
 """Every program of :func:`_apply` reads the statistics of all chunks of its groups."""
 NARROWEST = 32
@@ -287,7 +288,7 @@ def forward(
         )  # fmt: skip
         return out
     block = _block(channels, groups, 256)
-    numbers, programs = _tile(x.numel())
+    numbers, programs = _tile(b, x.numel())
     if block.count * b * MOST_CHUNKS < programs // 2:  # one large picture of few channels
         block = _block(channels, groups, 64)
     tile, together = max(1, numbers // block.width), block.count * b
@@ -307,9 +308,12 @@ def forward(
     return out
 
 
-def _tile(numbers: int) -> tuple[int, int]:
-    """Numbers a program reads at a time, with the next ones on their way; and how many programs are aimed at."""
-    return (4096, 512) if numbers <= CACHED else (2048, 1024)
+def _tile(pictures: int, numbers: int) -> tuple[int, int]:
+    """Numbers a program reads at a time, with the next ones on their way; and how many programs are aimed at.
+
+    As measured on an H200, see benchmarks/results/2026-11-22_h200_group_norm.json.
+    """
+    return 2048 if numbers <= SMALL else 4096, 1024 if pictures == 1 and numbers > CACHED else 512
 
 
 def _empty(x: Tensor, laid: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kinescribe.checkpoints.source import PartName
 from kinescribe.components import Components, Pass
 from kinescribe.models.conditions import Conditioning
-from kinescribe.perf.graph import Recorder
+from kinescribe.perf.graph import RecordedDecoder, Recorder
 from kinescribe.perf.offload import Pack, Streamed
 from kinescribe.perf.outline import named_networks
 from kinescribe.perf.plan import Plan, Rung, networks_at
@@ -35,17 +35,26 @@ class Applied:
         self._streaming = False
         self._stage: str | None = None
         self._unet, self._recorder = components.unet, Recorder(components.unet)
+        self._vae, self._decoder = components.vae, RecordedDecoder(components.vae)
 
     @property
     def run(self) -> Callable[[Tensor, Tensor, Conditioning], Tensor]:
         """The UNet: recorded where memory is plentiful, since a recording keeps what its pass works on."""
-        return self._unet if self.plan.stages or not self.plan.rung.merged else self._recorder
+        return self._recorder if self._plentiful else self._unet
 
     def through(self, work: Pass, given: tuple[Tensor, ...], told: Conditioning) -> tuple[Tensor, ...]:
         """A part of the UNet's work, recorded where all of it is."""
         if self.run is self._unet:
             return work(self._unet, *given, told)
         return self._recorder.through(work, given, told)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents, recorded where the UNet is."""
+        return self._decoder(latents) if self._plentiful else self._vae.decode(latents)
+
+    @property
+    def _plentiful(self) -> bool:
+        return not self.plan.stages and self.plan.rung.merged
 
     @property
     def merged(self) -> bool:
@@ -65,7 +74,7 @@ class Applied:
     def follow(self, plan: Plan, lower: tuple[Rung, ...]) -> None:
         """Another plan for the next request, and the rungs below it."""
         if plan.stages:  # memory is not plentiful, and another request may have left recordings
-            self._recorder.forget()
+            self._forget()
         self.plan, self._lower, self._stage = plan, lower, None
 
     def enter(self, stage: str) -> None:
@@ -93,7 +102,7 @@ class Applied:
         """Go on with the next rung that asks the branches apart, and one frame at a time; None after the first time."""
         rung = next((r for r in self._lower if not r.merged and r != self.plan.rung), None)
         self._lower = ()
-        self._recorder.forget()
+        self._forget()
         if rung is None:
             return None
         stage, self._stage = self._stage, None
@@ -101,6 +110,10 @@ class Applied:
         if stage is not None:
             self.enter(stage)
         return f"{rung.said} ({rung.name})"
+
+    def _forget(self) -> None:
+        self._recorder.forget()
+        self._decoder.forget()
 
     def _begin_streaming(self) -> None:
         if self._streamed is None or not self._streamed.fits():

@@ -1,4 +1,4 @@
-"""Passes of the UNet as CUDA graphs: recorded once for a shape, then replayed without the host.
+"""Passes of the UNet and of the decoder as CUDA graphs: recorded once for a shape, then replayed without the host.
 
 A pass of the 1.7 B model launches more than a thousand kernels, each of a few microseconds on a large GPU: launched
 one by one the GPU waits for the host. A recording reads and writes fixed memory, so inputs are copied there first.
@@ -7,6 +7,7 @@ one by one the GPU waits for the host. A recording reads and writes fixed memory
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from kinescribe.components import Pass
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
+from kinescribe.models.vae import AutoencoderKL
 from kinescribe.ops.linear_fp8 import copies_here
 from kinescribe.ops.upsample import UpsampleConv
 
@@ -29,6 +31,10 @@ Record = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Run, tuple[Tensor, .
 """Records a pass; gives what replays it, and the memory in which its answers then lie."""
 
 
+MOST_PICTURES = 2
+"""Recordings of the decoder that are kept: of as many pictures as go together, and of those left over."""
+
+
 @dataclass
 class _Recording:
     given: tuple[Tensor, ...]
@@ -36,6 +42,38 @@ class _Recording:
     last: Conditioning
     run: Run
     answers: tuple[Tensor, ...]
+
+
+R = TypeVar("R")
+
+
+class _Recordings(Generic[R]):
+    """What was recorded, by key; of many the ``most`` that were used last."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: set[Key] = set()
+        self._made: OrderedDict[Key, R] = OrderedDict()
+
+    def at(self, key: Key, record: Callable[[], R]) -> R | None:
+        """The recording of a key, made now if this is the second time; None the first time.
+
+        Then kernels are chosen and compiled, which cannot be recorded.
+        """
+        if key not in self._made:
+            if key not in self._seen:
+                self._seen.add(key)
+                return None
+            self._made[key] = record()
+            if len(self._made) > self._most:
+                self._made.popitem(last=False)
+        self._made.move_to_end(key)
+        return self._made[key]
+
+    def clear(self) -> None:
+        """Give their memory back."""
+        self._made.clear()
+        self._seen.clear()
 
 
 class Recorder:
@@ -48,8 +86,7 @@ class Recorder:
         self.unet = unet
         self._record = record or record_cuda
         self._everywhere = record is not None
-        self._seen: set[Key] = set()
-        self._recordings: OrderedDict[Key, _Recording] = OrderedDict()
+        self._recordings = _Recordings[_Recording](MOST)
         self._enlarging = [module for module in unet.modules() if isinstance(module, UpsampleConv)]
 
     def __call__(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
@@ -64,22 +101,12 @@ class Recorder:
         for convolution in self._enlarging:
             convolution.keep()
         key = (work, copies_here(), *self._key(given, told))
-        recording = self._recordings.get(key)
-        if recording is None:
-            if key not in self._seen:  # kernels are chosen and compiled now, which cannot be recorded
-                self._seen.add(key)
-                return work(self.unet, *given, told)
-            recording = self._recorded(work, given, told)
-            self._recordings[key] = recording
-            if len(self._recordings) > MOST:
-                self._recordings.popitem(last=False)
-        self._recordings.move_to_end(key)
-        return _replayed(recording, given, told)
+        recording = self._recordings.at(key, lambda: self._recorded(work, given, told))
+        return work(self.unet, *given, told) if recording is None else _replayed(recording, given, told)
 
     def forget(self) -> None:
         """Give the memory of all recordings back."""
         self._recordings.clear()
-        self._seen.clear()
         for convolution in self._enlarging:
             convolution.release()
 
@@ -95,6 +122,52 @@ class Recorder:
         with torch.cuda.device_of(given[0]):  # type: ignore[no-untyped-call]
             run, answers = self._record(lambda: work(self.unet, *own, own_told))
         return _Recording(given=own, told=own_told, last=told, run=run, answers=answers)
+
+
+@dataclass
+class _Decoding:
+    latents: Tensor
+    run: Run
+    answer: Tensor
+
+
+class RecordedDecoder:
+    """The ``decode`` of an autoencoder, recorded as the passes of a :class:`Recorder` are."""
+
+    def __init__(self, vae: AutoencoderKL, record: Record | None = None) -> None:
+        self._vae = vae
+        self._record = record or record_cuda
+        self._everywhere = record is not None
+        self._recordings = _Recordings[_Decoding](MOST_PICTURES)
+        self._enlarging = [module for module in vae.modules() if isinstance(module, UpsampleConv)]
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """As ``vae.decode(latents)``, with equal numbers; raises what that raises."""
+        if torch.is_grad_enabled() or not (self._everywhere or latents.device.type == "cuda"):
+            return self._vae.decode(latents)
+        for convolution in self._enlarging:
+            convolution.keep()
+        kept = (convolution.kept_at for convolution in self._enlarging)
+        weights = (weight.data_ptr() for weight in self._vae.parameters())
+        key = (latents.shape, latents.dtype, latents.device, *weights, *kept)
+        recording = self._recordings.at(key, lambda: self._recorded(latents))
+        if recording is None:
+            return self._vae.decode(latents)
+        recording.latents.copy_(latents)
+        recording.run()
+        return recording.answer.clone()
+
+    def forget(self) -> None:
+        """Give the memory of all recordings back."""
+        self._recordings.clear()
+        for convolution in self._enlarging:
+            convolution.release()
+
+    def _recorded(self, latents: Tensor) -> _Decoding:
+        own = latents.clone()
+        with torch.cuda.device_of(latents):  # type: ignore[no-untyped-call]
+            run, (answer,) = self._record(lambda: (self._vae.decode(own),))
+        return _Decoding(own, run, answer)
 
 
 def record_cuda(work: Callable[[], tuple[Tensor, ...]]) -> tuple[Run, tuple[Tensor, ...]]:

@@ -215,7 +215,8 @@ def _bound(model: Outline, work: Work) -> int:
     numbers = work.vectors(model, merged=True) * model.unet.width
     unet = (UNET_UNITS + KEPT_UNITS * work.kept) * numbers * model.dtype.itemsize
     pixels = max(PIXELS, work.width * work.height)
-    return SMALL_THINGS + max(unet, VAE_UNITS * pixels * model.vae.width * model.dtype_of("vae").itemsize)
+    vae = VAE_UNITS * pixels * model.vae.width * model.dtype_of("vae").itemsize
+    return SMALL_THINGS + unet + vae  # where both are recorded, each keeps what it works on
 
 
 def _together(model: Outline, work: Work, device: Device, rung: Rung) -> int:

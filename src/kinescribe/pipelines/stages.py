@@ -151,19 +151,23 @@ def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[
 
     Numbers that are not finite are decoded once more in float32; raises ``NumbersError`` if that fails too.
     """
-    clips = [[to_uint8(images) for images in decode_clip(components.vae, clip)] for clip in latents]
+    clips = [[to_uint8(images) for images in decode_clip(components, clip)] for clip in latents]
     return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in clips]
 
 
-def decode_clip(vae: AutoencoderKL, clip: Float[Tensor, "c f y x"]) -> Iterator[Float[Tensor, "n 3 h w"]]:
+def decode_clip(components: Components, clip: Float[Tensor, "c f y x"]) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """The pictures of one clip in order, a few at a time, in the autoencoder's dtype and about [-1, 1].
 
     One at a time from the moment that memory runs out.
     """
+    vae = components.vae
     pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
     pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
     return few_at_a_time(
-        lambda part: finite(vae, vae.decode, pictures[part], "decoding"), len(pictures), pixels, "decoding"
+        lambda part: finite(vae, components.decode, pictures[part], "decoding"),
+        len(pictures),
+        pixels,
+        "decoding",
     )
 
 
@@ -189,7 +193,7 @@ def few_at_a_time(
 
 
 def finite(vae: AutoencoderKL, call: Callable[[Tensor], Tensor], x: Tensor, doing: str) -> Tensor:
-    """``call``, a method of ``vae``, of ``x`` in its dtype; once more in float32 if the result is not finite.
+    """``call``, which asks ``vae``, of ``x`` in its dtype; once more in float32 if the result is not finite.
 
     Raises ``NumbersError`` if it is not finite then either.
     """

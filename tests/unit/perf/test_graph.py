@@ -13,7 +13,7 @@ from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops.linear_fp8 import in_eight_bits
 from kinescribe.perf.fp8 import copies_of, forget
-from kinescribe.perf.graph import MOST, Recorder, Run
+from kinescribe.perf.graph import MOST, RecordedDecoder, Recorder, Run
 from kinescribe.perf.reuse import rest, whole
 
 
@@ -169,3 +169,37 @@ def test_a_pass_that_is_not_recorded_sees_weights_that_changed(monkeypatch: pyte
     monkeypatch.setattr("kinescribe.ops.upsample.phases_pay", lambda *_: False)
     torch.testing.assert_close(large, unet(*asked))
     assert not torch.allclose(large, before)
+
+
+def test_a_recorded_decoder_gives_what_the_autoencoder_gives() -> None:
+    vae, tape = tiny_components().vae, Tape()
+    decoder = RecordedDecoder(vae, tape)
+    for pictures in (3, 3, 3, 1, 1, 3):
+        latents = torch.randn(pictures, 4, 5, 6)
+        kept = decoder(latents)
+        torch.testing.assert_close(kept, vae.decode(latents))
+    first = kept.clone()
+    decoder(torch.randn(3, 4, 5, 6))
+    assert torch.equal(kept, first)  # an answer stays as it was given
+    assert (tape.made, tape.played) == (2, 5)
+
+
+def test_a_decoder_is_recorded_anew_when_its_weights_have_moved() -> None:
+    vae, tape = tiny_components().vae, Tape()
+    decoder, latents = RecordedDecoder(vae, tape), torch.randn(2, 4, 5, 6)
+    for _ in range(2):
+        decoder(latents)
+    last = vae.decoder.head
+    last.weight.data = last.weight.data.clone()
+    for _ in range(2):
+        decoder(latents)
+    decoder.forget()
+    decoder(latents)
+    assert (tape.made, tape.played) == (2, 2)
+
+
+def test_a_decoder_is_not_recorded_on_a_processor() -> None:
+    vae = tiny_components().vae
+    decoder, latents = RecordedDecoder(vae), torch.randn(2, 4, 5, 6)
+    for _ in range(3):
+        assert torch.equal(decoder(latents), vae.decode(latents))

@@ -285,9 +285,11 @@ class DiffusionPipeline(Switches, LoraLoading, ABC):
             return encode_text(self._components, prompts)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae = self._components.vae
-        with stage("decoding"), self._placed(vae):
-            clips = [torch.cat([images.float() for images in decode_clip(vae, clip)]) for clip in latents]
+        with stage("decoding"), self._placed(self._components.vae):
+            clips = [
+                torch.cat([images.float() for images in decode_clip(self._components, clip)])
+                for clip in latents
+            ]
         return torch.stack(clips)
 
     @contextmanager
