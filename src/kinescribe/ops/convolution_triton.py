@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.operation import operation
+
 BLOCK = 2048
 """Numbers of a program: eight for each of its threads, which are one load."""
 
@@ -29,13 +31,12 @@ def add_biased(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
-@torch.library.custom_op("kinescribe::add_biased", mutates_args=(), device_types="cuda")
+@operation("add_biased")
 def add_biased_op(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     """:func:`add_biased` as an operation that compilers know."""
-    with torch.cuda.device_of(x):  # a launch goes to the current device
-        return add_biased(x, y, bias)
+    return add_biased(x, y, bias)
 
 
-@add_biased_op.register_fake
+@add_biased_op.known.register_fake
 def _(x, y, bias):  # noqa: ARG001 - the shape is that of x
     return torch.empty_like(x, memory_format=torch.channels_last)

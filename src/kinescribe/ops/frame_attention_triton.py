@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.operation import operation
+
 WARPS = 4
 """Of a program. Up to 32 frames it takes as many pixels, one a warp; beyond, its warps share the rows of one."""
 
@@ -121,28 +123,26 @@ def _grid(q: Tensor, heads: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
     return (heads, triton.cdiv(n, pixels), b), sizes
 
 
-@torch.library.custom_op("kinescribe::frame_attention", mutates_args=(), device_types="cuda")
+@operation("frame_attention")
 def frame_attention_op(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """:func:`forward` as an operation that compilers and autograd know."""
-    with torch.cuda.device_of(q):  # a launch goes to the current device
-        return forward(q, k, v, heads)
+    return forward(q, k, v, heads)
 
 
-@torch.library.custom_op("kinescribe::frame_attention_backward", mutates_args=(), device_types="cuda")
+@operation("frame_attention_backward")
 def frame_attention_backward_op(
     q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`backward` as an operation."""
-    with torch.cuda.device_of(q):
-        return backward(q, k, v, grad, heads)
+    return backward(q, k, v, grad, heads)
 
 
-@frame_attention_op.register_fake
+@frame_attention_op.known.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:  # noqa: ARG001 - the shape is q's
     return torch.empty(q.shape, dtype=q.dtype, device=q.device)
 
 
-@frame_attention_backward_op.register_fake
+@frame_attention_backward_op.known.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
     def like(x: Tensor) -> Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -157,7 +157,7 @@ def _keep(ctx: object, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tenso
 
 def _gradients(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
     q, k, v = ctx.saved_tensors  # type: ignore[attr-defined]
-    return (*frame_attention_backward_op(q, k, v, grad, ctx.heads), None)  # type: ignore[attr-defined]
+    return (*frame_attention_backward_op.known(q, k, v, grad, ctx.heads), None)  # type: ignore[attr-defined]
 
 
-frame_attention_op.register_autograd(_gradients, setup_context=_keep)
+frame_attention_op.known.register_autograd(_gradients, setup_context=_keep)

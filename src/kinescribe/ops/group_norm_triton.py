@@ -18,6 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.operation import operation
+
 WHOLE = 16384
 """Numbers a program holds at most when it normalises in one launch; twice as many if no lane is idle."""
 SMALL = 1 << 22
@@ -335,7 +337,7 @@ def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
     return length, triton.cdiv(rows, length)
 
 
-@torch.library.custom_op("kinescribe::group_norm", mutates_args=(), device_types="cuda")
+@operation("group_norm")
 def group_norm_op(
     x: Tensor,
     shift: Tensor | None,
@@ -347,10 +349,9 @@ def group_norm_op(
     laid: int,
 ) -> Tensor:
     """:func:`forward` as an operation that compilers know."""
-    with torch.cuda.device_of(x):  # a launch goes to the current device
-        return forward(x, shift, weight, bias, groups, eps, silu, laid)
+    return forward(x, shift, weight, bias, groups, eps, silu, laid)
 
 
-@group_norm_op.register_fake
+@group_norm_op.known.register_fake
 def _(x, shift, weight, bias, groups, eps, silu, laid):  # noqa: ARG001
     return _empty(x, laid)

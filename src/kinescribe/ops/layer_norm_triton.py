@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.operation import operation
+
 TILE = 4096
 """Numbers a program holds, as whole rows."""
 
@@ -58,14 +60,13 @@ def forward(
     return total, out
 
 
-@torch.library.custom_op("kinescribe::layer_norm", mutates_args=(), device_types="cuda")
+@operation("layer_norm")
 def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """The norm of :func:`forward` as an operation that compilers know."""
-    with torch.cuda.device_of(x):  # a launch goes to the current device
-        return forward(x, None, weight, bias, eps)[1]
+    return forward(x, None, weight, bias, eps)[1]
 
 
-@torch.library.custom_op("kinescribe::add_layer_norm", mutates_args=(), device_types="cuda")
+@operation("add_layer_norm")
 def add_layer_norm_op(
     x: Tensor,
     y: Tensor,
@@ -76,15 +77,14 @@ def add_layer_norm_op(
     ahead: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Sum and norm of :func:`forward` as an operation."""
-    with torch.cuda.device_of(x):
-        return forward(x, y, weight, bias, eps, waiting, ahead)
+    return forward(x, y, weight, bias, eps, waiting, ahead)
 
 
-@layer_norm_op.register_fake
+@layer_norm_op.known.register_fake
 def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
     return x.new_empty(x.shape)
 
 
-@add_layer_norm_op.register_fake
+@add_layer_norm_op.known.register_fake
 def _(x, y, weight, bias, eps, waiting, ahead):  # noqa: ARG001
     return x.new_empty(x.shape), x.new_empty(x.shape)

@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kinescribe.ops.linear_fp8 import LARGEST, LEAST
+from kinescribe.ops.operation import operation
 
 TILE = 4096
 """Numbers a program holds, as whole rows."""
@@ -39,13 +40,12 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return out, scales
 
 
-@torch.library.custom_op("kinescribe::quantise_rows", mutates_args=(), device_types="cuda")
+@operation("quantise_rows")
 def quantise_rows_op(x: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`quantise_rows` as an operation that compilers know."""
-    with torch.cuda.device_of(x):  # a launch goes to the current device
-        return quantise_rows(x)
+    return quantise_rows(x)
 
 
-@quantise_rows_op.register_fake
+@quantise_rows_op.known.register_fake
 def _(x):
     return x.new_empty(x.shape, dtype=torch.float8_e4m3fn), x.new_empty((x.shape[0], 1), dtype=torch.float32)

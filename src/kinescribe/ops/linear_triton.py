@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from kinescribe.ops.operation import operation
 from kinescribe.ops.tiles import Tile, linear_tile
 
 GATES = 2048
@@ -128,25 +129,22 @@ def _described(
     return left, TensorDescriptor(weight, [n, k], [k, 1], [tile.n, tile.k])
 
 
-@torch.library.custom_op("kinescribe::geglu", mutates_args=(), device_types="cuda")
+@operation("geglu")
 def geglu_op(x: Tensor) -> Tensor:
     """:func:`geglu` as an operation that compilers know."""
-    with torch.cuda.device_of(x):  # a launch goes to the current device
-        return geglu(x)
+    return geglu(x)
 
 
-@torch.library.custom_op("kinescribe::linear_geglu", mutates_args=(), device_types="cuda")
+@operation("linear_geglu")
 def linear_geglu_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The gated :func:`linear` as an operation, with the tile of the table."""
-    with torch.cuda.device_of(x):
-        return linear(x, weight, bias, None, _tile(x, weight, gated=True))
+    return linear(x, weight, bias, None, _tile(x, weight, gated=True))
 
 
-@torch.library.custom_op("kinescribe::linear_add", mutates_args=(), device_types="cuda")
+@operation("linear_add")
 def linear_add_op(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     """:func:`linear` with its residual as an operation, with the tile of the table."""
-    with torch.cuda.device_of(x):
-        return linear(x, weight, bias, residual, _tile(x, weight, gated=False))
+    return linear(x, weight, bias, residual, _tile(x, weight, gated=False))
 
 
 def _tile(x: Tensor, weight: Tensor, *, gated: bool) -> Tile:
@@ -159,16 +157,16 @@ def _tile(x: Tensor, weight: Tensor, *, gated: bool) -> Tile:
     return tile
 
 
-@geglu_op.register_fake
+@geglu_op.known.register_fake
 def _(x):
     return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
 
 
-@linear_geglu_op.register_fake
+@linear_geglu_op.known.register_fake
 def _(x, weight, bias):  # noqa: ARG001 - the shape is that of x and weight
     return x.new_empty((*x.shape[:-1], weight.shape[0] // 2))
 
 
-@linear_add_op.register_fake
+@linear_add_op.known.register_fake
 def _(x, weight, bias, residual):  # noqa: ARG001
     return x.new_empty((*x.shape[:-1], weight.shape[0]))

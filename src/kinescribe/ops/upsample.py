@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.select import kernels_serve, phases_pay
+from kinescribe.ops.version import version_of
 
 
 def upsample_conv_reference(
@@ -62,9 +63,7 @@ class UpsampleConv(nn.Conv2d):
     def _now(self) -> object:
         """What changes with the weight."""
         weight = self.weight
-        # a tensor made for inference does not count its changes: its phases are made every time
-        version = object() if weight.is_inference() else weight._version
-        return weight.data_ptr(), version, weight.dtype, weight.device
+        return weight.data_ptr(), version_of(weight), weight.dtype, weight.device
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UpsampleConv":
         """Every way to another device or number format comes by here."""

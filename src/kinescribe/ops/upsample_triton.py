@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.operation import operation
+
 PIXELS = 32
 """Pixels of a program,"""
 CHANNELS = 128
@@ -52,13 +54,12 @@ def _empty(y: Tensor) -> Tensor:
     return torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("kinescribe::place", mutates_args=(), device_types="cuda")
+@operation("place")
 def place_op(y: Tensor, bias: Tensor | None) -> Tensor:
     """:func:`place` as an operation that compilers know."""
-    with torch.cuda.device_of(y):  # a launch goes to the current device
-        return place(y, bias)
+    return place(y, bias)
 
 
-@place_op.register_fake
+@place_op.known.register_fake
 def _(y, bias):  # noqa: ARG001 - no part of the shape
     return _empty(y)

@@ -15,9 +15,10 @@ from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
 from kinescribe.models.unet import UNet
 from kinescribe.ops.linear_fp8 import Copies, Copy, copied, copies_fit
 from kinescribe.ops.select import has_eight_bit_units
+from kinescribe.ops.version import version_of
 
 Weights = tuple[Tensor, ...]
-State = tuple[tuple[int, torch.dtype, torch.device], ...]
+State = tuple[tuple[object, torch.dtype, torch.device], ...]
 
 _HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
 
@@ -28,7 +29,7 @@ def copies_of(unet: UNet) -> Copies:
     Those whose weights have been written to since are renewed in the same memory.
     """
     groups = list(groups_of(unet))
-    states = {group[0]: tuple((w._version, w.dtype, w.device) for w in group) for group in groups}
+    states = {group[0]: tuple((version_of(w), w.dtype, w.device) for w in group) for group in groups}
     copies, known = _HELD.get(unet, (Copies({}), {}))
     if _places(states) != _places(known):
         copies, known = Copies({group[0]: _made(group) for group in groups}), states

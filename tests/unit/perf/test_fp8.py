@@ -77,6 +77,18 @@ def test_any_weight_of_a_group_renews_its_copy(unet: UNet) -> None:
     torch.testing.assert_close(after[2 * rows :], 2 * before[2 * rows :])
 
 
+def test_copies_follow_weights_that_were_made_for_inference() -> None:
+    with torch.inference_mode():
+        unet = tiny_components().unet
+        for parameter in unet.parameters():
+            parameter.data = parameter.clone()
+        weight = unet.middle.temporal.layer.feed_forward.up.weight
+        assert weight.is_inference()
+        before = copies_of(unet).of[weight].scales.clone()
+        weight.mul_(3)
+        torch.testing.assert_close(copies_of(unet).of[weight].scales, 3 * before)
+
+
 def test_another_number_format_gets_copies_of_its_own(unet: UNet) -> None:
     first = copies_of(unet)
     unet.bfloat16()
