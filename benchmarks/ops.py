@@ -373,23 +373,27 @@ TILES = [
     Tile(m, n, k, warps=warps, stages=stages, together=together)
     for m, n, k, warps, stages, together in (
         (128, 256, 64, 8, 3, 1), (256, 128, 64, 8, 3, 1), (128, 128, 64, 8, 4, 1), (128, 128, 64, 4, 3, 2),
-        (128, 64, 64, 4, 4, 2), (128, 64, 64, 4, 3, 3), (64, 128, 64, 4, 4, 2), 
+        (128, 64, 64, 4, 4, 2), (128, 64, 64, 4, 3, 3), (64, 128, 64, 4, 4, 2),
     )
 ]  # fmt: skip
 
 
 def swept_norms(dtype: torch.dtype) -> None:
     """Print the times of the group norm for other sizes of its programs."""
-    sizes = list(combinations((8192, 16384), (2048, 4096, 8192), (256, 512, 1024)))
-    print("\ngroup norm: WHOLE, numbers of a tile, programs -> us, best first")
+    sizes = list(combinations((8192, 16384), (4096, 8192, 16384), (2048, 4096), (512, 1024)))
+    print("\ngroup norm: WHOLE, BY_FOUR_WARPS, numbers of a tile, programs -> us, best first")
     for case in norm_cases(dtype):
         if case.name != "group_norm":
             continue
         times = {}
-        for whole, tile, programs in sizes:
-            sizes_now = {"WHOLE": whole, "_tile": lambda *_, chosen=(tile, programs): chosen}
+        for whole, four, tile, programs in sizes:
+            sizes_now = {
+                "WHOLE": whole,
+                "BY_FOUR_WARPS": four,
+                "_tile": lambda *_, chosen=(tile, programs): chosen,
+            }
             with patch.multiple(group_norm_triton, **sizes_now):
-                times[whole, tile, programs] = microseconds(case.versions["kernel"], case.inputs, 7)
+                times[whole, four, tile, programs] = microseconds(case.versions["kernel"], case.inputs, 7)
         best = sorted(times.items(), key=lambda item: item[1])[:4]
         now = microseconds(case.versions["kernel"], case.inputs, 7)
         print(f"{case.shape:28} now {now:7.1f}  " + "  ".join(f"{k} {v:.1f}" for k, v in best))

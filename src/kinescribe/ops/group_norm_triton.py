@@ -22,6 +22,8 @@ from kinescribe.ops.operation import operation
 
 WHOLE = 16384
 """Numbers a program holds at most when it normalises in one launch; twice as many if no lane is idle."""
+BY_FOUR_WARPS = 8192
+"""Numbers up to which a program has four warps: with eight, two rounds of programs would run where one is enough."""
 SMALL = 1 << 22
 CACHED = 1 << 25
 """Sizes of a tensor, in numbers, that want other programs: the larger no longer fits the cache of a large GPU."""
@@ -286,7 +288,7 @@ def forward(
         _whole[block.count, b](
             x, shift, weight, bias, out, rows, groups, repeats, width, eps, LAID=laid,
             SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
-            num_warps=4 if numbers <= 4096 else 8,
+            num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
         )  # fmt: skip
         return out
     block = _block(channels, groups, 256)
