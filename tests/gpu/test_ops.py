@@ -12,13 +12,15 @@ from kinescribe.ops.attention import (
 )
 from kinescribe.ops.convolution import add, convolve
 from kinescribe.ops.group_norm import (
+    GroupNorm,
     group_norm,
     group_norm_by_channel,
     group_norm_reference,
 )
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm, layer_norm_reference
-from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
+from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu, linear_onto
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
+from kinescribe.ops.temporal import TemporalConv
 from kinescribe.ops.tiles import ADDED, GATED, linear_tile
 from kinescribe.ops.upsample import phases, upsample_conv_by_phase, upsample_conv_reference
 
@@ -176,7 +178,14 @@ def test_the_table_gives_the_large_models_the_kernels() -> None:
 
 @torch.inference_mode()
 def test_compilers_are_told_the_truth_about_the_operations() -> None:
-    from kinescribe.ops import frame_attention_triton, group_norm_triton, layer_norm_triton, linear_triton
+    from kinescribe.ops import (
+        convolution_triton,
+        frame_attention_triton,
+        group_norm_triton,
+        layer_norm_triton,
+        linear_triton,
+        upsample_triton,
+    )
 
     half = torch.float16
     x, rows = pictures(2, 64, 8, 8, dtype=half), drawn(1 << 15, 512, dtype=half)
@@ -188,9 +197,11 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     )
     clip = drawn(1, 16, 6, 64, dtype=half)
     checked = {
-        group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True, 0),
+        group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True, 1),
+        upsample_triton.place_op: (x, None),
+        convolution_triton.add_biased_op: (x, x.clone(), first[None]),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
-        layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5, one, None),
+        layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5, one, one.clone()),
         linear_triton.geglu_op: (rows,),
         linear_triton.linear_geglu_op: (wide, drawn(2048, 1024, dtype=half), gates),
         linear_triton.linear_add_op: (rows, weight, one, rows.clone()),
@@ -233,6 +244,37 @@ def test_enlargement_by_phase(c: int, h: int, w: int, dtype: torch.dtype) -> Non
     exact = upsample_conv_reference(x.double(), weight.double(), bias.double())
     assert phases_pay(x, weight)
     assert relative(upsample_conv_by_phase(x, phases(weight), bias), exact) < 2 * BOUNDS[dtype]
+
+
+@HALF
+@pytest.mark.parametrize(("c", "f", "p"), [(320, 16, 1024), (640, 16, 256), (1280, 16, 64), (320, 5, 333)])
+@torch.inference_mode()
+def test_a_temporal_convolution_as_a_product_of_windows(c: int, f: int, p: int, dtype: torch.dtype) -> None:
+    norm = GroupNorm(32, c, eps=1e-5, silu=True).to("cuda", dtype)
+    conv = TemporalConv(c).to("cuda", dtype)
+    x, waiting = pictures(2, c, f, p, dtype=dtype), drawn(1, c, dtype=dtype)
+    normed = group_norm_reference(
+        (x + waiting[:, :, None, None]).double(),
+        32,
+        norm.weight.double(),
+        norm.bias.double(),
+        1e-5,
+        silu=True,
+    )
+    exact = F.conv2d(normed, conv.weight.double(), padding=(1, 0))
+    for laid in (1, 2):
+        assert relative(conv.over(norm.windows(x, waiting, laid)), exact) < 2 * BOUNDS[dtype]
+
+
+@HALF
+@torch.inference_mode()
+def test_a_product_that_is_added_where_it_lies(dtype: torch.dtype) -> None:
+    stream, x = drawn(2, 500, 320, dtype=dtype), drawn(2, 500, 1280, dtype=dtype)
+    weight = drawn(320, 1280, dtype=dtype).mul_(1280**-0.5)
+    exact = stream.double() + F.linear(x.double(), weight.double())
+    memory = stream.data_ptr()
+    found = linear_onto(stream, x, weight)
+    assert relative(found, exact) < BOUNDS[dtype] and found.data_ptr() == memory
 
 
 @HALF

@@ -27,7 +27,9 @@ class TemporalConvStage(nn.Module):
         self, x: Float[Tensor, "b c f p"], waiting: Waiting
     ) -> tuple[Float[Tensor, "b c f p"], Waiting]:
         """Same shape; ``p`` counts pixels. Of ``x`` a bias may still be waiting, and of the result."""
-        if not self.training and windows_serve(x, self.conv.weight, waiting):
+        if not self.training and windows_serve(
+            x, self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias, waiting
+        ):
             windows = self.norm.windows(x, waiting, laid_for(x.shape[3]))
             return self.conv.over(windows), self.conv.bias[None]
         return convolve(self.dropout(self.norm(x, waiting)), self.conv)

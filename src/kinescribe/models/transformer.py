@@ -58,11 +58,14 @@ class FeedForward(nn.Module):
         return self.down.bias if leaves_bias(stream, self.down) else None
 
     def forward(
-        self, x: Float[Tensor, "*tokens d"], stream: Float[Tensor, "*tokens d"]
+        self,
+        x: Float[Tensor, "*tokens d"],
+        stream: Float[Tensor, "*tokens d"],
+        ahead: Float[Tensor, " d"] | None = None,
     ) -> Float[Tensor, "*tokens d"]:
-        """``stream``, with :meth:`ahead` added and maybe written to, and what becomes of ``x``; same shape."""
+        """``stream`` and what becomes of ``x``; same shape. With ``ahead`` in it already, the stream is written to."""
         inside = linear_geglu(x, self.up.weight, self.up.bias)
-        if leaves_bias(stream, self.down):
+        if ahead is not None:
             return linear_onto(stream, inside, self.down.weight)
         return linear_add(inside, self.down.weight, self.down.bias, stream)
 
@@ -107,8 +110,9 @@ class SpatialTransformer(nn.Module):
         y = self.project_in(rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"))
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
-        y, normed = layer.norm3.added(y, layer.attention2(normed, keys), ahead=layer.feed_forward.ahead(y))
-        y = layer.feed_forward(normed, y)
+        ahead = layer.feed_forward.ahead(y)
+        y, normed = layer.norm3.added(y, layer.attention2(normed, keys), ahead)
+        y = layer.feed_forward(normed, y, ahead)
         x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
         y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
         return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
@@ -143,8 +147,9 @@ class TemporalTransformer(nn.Module):
         layer = self.layer
         y = self.project_in(y)
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
-        y, normed = layer.norm3.added(y, layer.attention2(normed), ahead=layer.feed_forward.ahead(y))
-        return layer.feed_forward(normed, y)
+        ahead = layer.feed_forward.ahead(y)
+        y, normed = layer.norm3.added(y, layer.attention2(normed), ahead)
+        return layer.feed_forward(normed, y, ahead)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

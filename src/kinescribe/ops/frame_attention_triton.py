@@ -49,7 +49,7 @@ def _probabilities(q, k, frames, scale, F: tl.constexpr):
 
 
 @triton.jit
-def _forward(
+def _frame_attention(
     q_ptr, k_ptr, v_ptr, out_ptr, n, frames, heads, row, scale,
     F: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
@@ -64,7 +64,7 @@ def _forward(
 
 
 @triton.jit
-def _backward(
+def _frame_attention_backward(
     q_ptr, k_ptr, v_ptr, grad_ptr, dq_ptr, dk_ptr, dv_ptr, n, frames, row, scale,
     F: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
@@ -92,7 +92,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     q, k, v = _alike(q, k, v)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     grid, sizes = _grid(q, heads)
-    _forward[grid](q, k, v, out, q.shape[2], q.shape[1], heads, q.stride(2), **sizes)
+    _frame_attention[grid](q, k, v, out, q.shape[2], q.shape[1], heads, q.stride(2), **sizes)
     return out
 
 
@@ -101,7 +101,7 @@ def backward(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int) -> tuple
     q, k, v, grad = (x.contiguous() for x in (q, k, v, grad))
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     grid, sizes = _grid(q, heads)
-    _backward[grid](q, k, v, grad, dq, dk, dv, q.shape[2], q.shape[1], q.stride(2), **sizes)
+    _frame_attention_backward[grid](q, k, v, grad, dq, dk, dv, q.shape[2], q.shape[1], q.stride(2), **sizes)
     return dq, dk, dv
 
 

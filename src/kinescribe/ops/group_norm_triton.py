@@ -2,8 +2,8 @@
 
 ``x`` is ``(b, rows, channels)`` in memory: rows are the pixels of a frame or of a whole clip. A program takes a
 block of whole groups, as many as fill a power of two of channels best (12 of 10 channels are 120 of 128 lanes).
-Few rows are held whole: one launch. Many are read twice: :func:`_statistics` leaves mean and sum of squared
-distances of every chunk of rows, :func:`_apply` joins them and normalises. All is float32 and free of atomics, so
+Few rows are held whole: one launch. Many are read twice: :func:`_norm_statistics` leaves mean and sum of squared
+distances of every chunk of rows, :func:`_norm_apply` joins them and normalises. All is float32 and free of atomics, so
 equal inputs give equal bits; squares are of distances from a mean or from a first number, never of values (Chan, Golub
 and LeVeque 1983).
 
@@ -23,12 +23,12 @@ from kinescribe.ops.operation import operation
 WHOLE = 16384
 """Numbers a program holds at most when it normalises in one launch; twice as many if no lane is idle."""
 BY_FOUR_WARPS = 8192
-"""Numbers up to which a program has four warps: with eight, two rounds of programs would run where one is enough."""
+"""Numbers up to which a program has four warps; with eight, fewer of its size fit into the registers at once."""
 SMALL = 1 << 22
 CACHED = 1 << 25
 """Sizes of a tensor, in numbers, that want other programs: the larger no longer fits the cache of a large GPU."""
 MOST_CHUNKS = 256
-"""Every program of :func:`_apply` reads the statistics of all chunks of its groups."""
+"""Every program of :func:`_norm_apply` reads the statistics of all chunks of its groups."""
 NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
 COUNTS = ("repeats", "length", "chunks", "part", "pixels")
@@ -120,7 +120,7 @@ def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.c
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def _whole(
+def _norm_whole(
     x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, pixels, eps, LAID: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
@@ -143,7 +143,7 @@ def _whole(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def _statistics(
+def _norm_statistics(
     x_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
     SHIFTED: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
@@ -180,7 +180,7 @@ def _statistics(
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def _apply(
+def _norm_apply(
     x_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, square_ptr, out_ptr,
     rows, groups, repeats, length, chunks, part, pixels, eps, LAID: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
@@ -285,7 +285,7 @@ def forward(
     numbers = held * block.width
     full = block.width == block.together * block.size
     if numbers <= WHOLE << full:
-        _whole[block.count, b](
+        _norm_whole[block.count, b](
             x, shift, weight, bias, out, rows, groups, repeats, width, eps, LAID=laid,
             SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
             num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
@@ -297,14 +297,14 @@ def forward(
         block = _block(channels, groups, 64)
     tile, together = max(1, numbers // block.width), block.count * b
     part, parts = _parts(rows, 2 * programs // together, tile)
-    # No more chunks than make an eighth of what a program of _apply reads anyway.
+    # No more chunks than make an eighth of what a program of _norm_apply reads anyway.
     length, chunks = _parts(rows, min(MOST_CHUNKS, programs // together, part * block.size // 8), tile)
     means, squares = torch.empty((2, b, groups, chunks), dtype=torch.float32, device=x.device)
-    _statistics[block.count, chunks, b](
+    _norm_statistics[block.count, chunks, b](
         x, shift, means, squares, rows, groups, repeats, length, chunks,
         SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
     )  # fmt: skip
-    _apply[block.count, parts, b](
+    _norm_apply[block.count, parts, b](
         x, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, width, eps, LAID=laid,
         SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
         CHUNKS=32 if chunks <= 32 else 128, num_warps=4,
@@ -315,7 +315,7 @@ def forward(
 def _tile(pictures: int, numbers: int) -> tuple[int, int]:
     """Numbers a program reads at a time, with the next ones on their way; and how many programs are aimed at.
 
-    As measured on an H200, see benchmarks/results/2026-11-22_h200_group_norm.json.
+    As the sweep of an H200 chose, see benchmarks/results/2026-11-22_h200_group_norm_sweep.txt.
     """
     return 2048 if numbers <= SMALL else 4096, 1024 if pictures == 1 and numbers > CACHED else 512
 

@@ -63,9 +63,9 @@ def linear_add(
 
 def leaves_bias(x: Tensor, layer: nn.Linear) -> bool:
     """Whether the product of rows like ``x`` is faster without the layer's bias, which a kernel adds elsewhere."""
-    return kernels_serve(x, layer.weight, layer.bias) and not (
-        torch.compiler.is_compiling() or copy_of(layer.weight) is not None
-    )
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or copy_of(layer.weight) is not None:
+        return False
+    return kernels_serve(x, layer.weight, layer.bias)
 
 
 def linear_onto(

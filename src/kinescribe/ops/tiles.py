@@ -30,7 +30,8 @@ FEWEST_TILES = 256
 def linear_tile(m: int, n: int, k: int, *, gated: bool) -> Tile | None:
     """The tile for ``(m, k) @ (k, n)``, or None where the library and a pass behind it are the better choice.
 
-    As measured on an H200 at most sizes of the large models, see benchmarks/results/2026-11-22_h200_linear.json.
+    As measured on an H200 at most sizes of the large models, see benchmarks/results/2026-11-22_h200_linear.json and,
+    for gates, 2026-11-22_h200_linear_gated.json.
     """
     tile = GATED if gated else ADDED
     if (not gated and k > ADDED_TO) or n % tile.n or k % tile.k:

@@ -22,7 +22,7 @@ SHARE_OF_MATRIX_SPEED = {"cuda": 0.6, "mps": 0.4, "cpu": 0.4}
 LATENTS = 8
 """Copies of the latents in float32 that a sampler keeps at its most."""
 
-# Bounds that spare the counting where there is far more memory than a request can need, in activations of the finest
+# Bounds that spare the counting where there is more memory than a request can need, in activations of the finest
 # level: frames x rows x columns x channels, of the UNet for each branch of guidance and without slices. Tests hold the
 # counts to them.
 SMALL_THINGS = 64 * MIB

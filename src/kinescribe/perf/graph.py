@@ -22,6 +22,8 @@ from kinescribe.ops.upsample import UpsampleConv
 MOST = 6
 """Recordings that are kept: both branches of guidance and one alone, each in whole and the decoder by itself, and two
 of other requests."""
+MOST_PICTURES = 2
+"""Recordings of the decoder that are kept: of as many pictures as go together, and of those left over."""
 MOST_ROWS = 1 << 18
 """Latent pixels of a pass that is recorded: larger clips keep a GPU busy while the host launches, and want memory."""
 
@@ -29,10 +31,6 @@ Key = tuple[object, ...]
 Run = Callable[[], None]
 Record = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Run, tuple[Tensor, ...]]]
 """Records a pass; gives what replays it, and the memory in which its answers then lie."""
-
-
-MOST_PICTURES = 2
-"""Recordings of the decoder that are kept: of as many pictures as go together, and of those left over."""
 
 
 @dataclass
@@ -100,7 +98,8 @@ class Recorder:
             return work(self.unet, *given, told)
         for convolution in self._enlarging:
             convolution.keep()
-        key = (work, copies_here(), *self._key(given, told))
+        # what was recorded for inference cannot be written to outside of it
+        key = (work, copies_here(), torch.is_inference_mode_enabled(), *self._key(given, told))
         recording = self._recordings.at(key, lambda: self._recorded(work, given, told))
         return work(self.unet, *given, told) if recording is None else _replayed(recording, given, told)
 
@@ -149,13 +148,18 @@ class RecordedDecoder:
             convolution.keep()
         kept = (convolution.kept_at for convolution in self._enlarging)
         weights = (weight.data_ptr() for weight in self._vae.parameters())
-        key = (latents.shape, latents.dtype, latents.device, *weights, *kept)
-        recording = self._recordings.at(key, lambda: self._recorded(latents))
-        if recording is None:
-            return self._vae.decode(latents)
-        recording.latents.copy_(latents)
-        recording.run()
-        return recording.answer.clone()
+        mode = torch.is_inference_mode_enabled()
+        key = (mode, latents.shape, latents.dtype, latents.device, *weights, *kept)
+        try:
+            recording = self._recordings.at(key, lambda: self._recorded(latents))
+            if recording is None:
+                return self._vae.decode(latents)
+            recording.latents.copy_(latents)
+            recording.run()
+            return recording.answer.clone()
+        except (MemoryError, RuntimeError):
+            self.forget()  # what recordings hold is of use to plain work
+            raise
 
     def forget(self) -> None:
         """Give the memory of all recordings back."""

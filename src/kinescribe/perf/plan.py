@@ -138,9 +138,9 @@ class Plan:
 
 
 def ladder(model: Outline, work: Work, device: Device) -> tuple[Rung, ...]:
-    """The rungs that a request has there, roomy first: those that change something for it.
+    """The rungs that a request has there, roomy first, without those that differ in slices larger than its work.
 
-    Weights have another place to be only beside a GPU of its own, and slices must be smaller than the work.
+    Weights have another place to be only beside a GPU of its own.
     """
     if device.kind == "cuda":
         rungs = [rung for rung in RUNGS if device.by_block or rung.residence != "by block"]

@@ -17,7 +17,16 @@ from kinescribe.perf.measure import finish
 
 # The first group with a word that occurs in a name has it. A kernel that only moves numbers is told before the
 # operation that launched it: convolutions launch some.
-_MOVES = ("nchwtonhwc", "nhwctonchw", "convert_tensor", "memcpy", "memset", "direct_copy", "catarray")
+_MOVES = (
+    "nchwtonhwc",
+    "nhwctonchw",
+    "convert_tensor",
+    "memcpy",
+    "memset",
+    "direct_copy",
+    "catarray",
+    "_place",
+)
 _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("attention", ("attention", "attn", "fmha", "flash", "sdpa")),
     ("norms", ("norm", "moments", "fusedparams", "welford")),
@@ -30,6 +39,7 @@ _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "element-wise",
         ("elementwise", "vectorized", "pointwise", "unrolled", "triton_poi", "triton_red", "reduce")
+        + ("_geglu", "_add_biased", "_quantise")
         + ("::add", "::mul", "::div", "::sub", "::silu", "::gelu", "::softmax", "::sum", "::mean", "::exp")
         + ("::upsample", "::sigmoid", "::neg", "::clamp", "::rsqrt", "::sin", "::cos", "::pow", "::fill"),
     ),

@@ -164,7 +164,7 @@ def decode_clip(components: Components, clip: Float[Tensor, "c f y x"]) -> Itera
     pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
     pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
     return few_at_a_time(
-        lambda part: finite(vae, components.decode, pictures[part], "decoding"),
+        lambda part: finite(vae, components.decode, pictures[part], "decoding", again=vae.decode),
         len(pictures),
         pixels,
         "decoding",
@@ -192,8 +192,15 @@ def few_at_a_time(
         say(f"memory ran out while {doing}: going on with one frame at a time, which is slower")
 
 
-def finite(vae: AutoencoderKL, call: Callable[[Tensor], Tensor], x: Tensor, doing: str) -> Tensor:
-    """``call``, which asks ``vae``, of ``x`` in its dtype; once more in float32 if the result is not finite.
+def finite(
+    vae: AutoencoderKL,
+    call: Callable[[Tensor], Tensor],
+    x: Tensor,
+    doing: str,
+    *,
+    again: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """``call``, which asks ``vae``, of ``x`` in its dtype; ``again``, or it, in float32 if the result is not finite.
 
     Raises ``NumbersError`` if it is not finite then either.
     """
@@ -206,7 +213,7 @@ def finite(vae: AutoencoderKL, call: Callable[[Tensor], Tensor], x: Tensor, doin
             f"{doing} in {str(dtype).removeprefix('torch.')} overflowed: {doing.removesuffix('ing')}ed again in float32"
         )
         vae.float()
-        result = call(x.float())
+        result = (again or call)(x.float())
         vae.to(dtype)
         if bool(torch.isfinite(result).all()):
             return result

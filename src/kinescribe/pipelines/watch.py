@@ -83,7 +83,8 @@ def first_bad_module(unet: UNet, calls: list[Call]) -> str:
 
     def watch(name: str) -> object:
         def hook(_module: nn.Module, _args: object, output: object) -> None:
-            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
+            result = output[0] if isinstance(output, tuple) else output
+            if not found and isinstance(result, Tensor) and not bool(torch.isfinite(result).all()):
                 found.append(name)
 
         return hook

@@ -10,6 +10,8 @@ from kinescribe.checkpoints.modelscope import UNET as FULL
 from kinescribe.models import unet
 from kinescribe.models.conditions import Conditioning, join
 from kinescribe.models.unet import UNet, sinusoid
+from kinescribe.ops import linear
+from kinescribe.pipelines.watch import first_bad_module
 
 TINY = replace(
     FULL, width=16, multipliers=(1, 2), blocks_per_level=1, attention_levels=(True, False), head_dim=8,
@@ -177,3 +179,30 @@ def test_weights_laid_together_give_the_same_numbers() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(unet(x, t, conditioning), wanted)
     assert all(torch.equal(weight, before[name]) for name, weight in unet.state_dict().items())
+
+
+def wants_no_gradients(*tensors: Tensor | None) -> bool:
+    """What ``kernels_serve`` asks beside device and number format."""
+    return not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_every_bias_is_added_once_whoever_wants_gradients(
+    wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (x, t, told) = tiny().requires_grad_(False), inputs()
+    plain = model(x, t, told)
+    monkeypatch.setattr(linear, "kernels_serve", wants_no_gradients)
+    tokens = told.tokens.clone().requires_grad_(wanted)
+    with torch.set_grad_enabled(wanted):
+        found = model(x, t, Conditioning(tokens=tokens))
+    torch.testing.assert_close(found, plain)
+    assert found.requires_grad == wanted
+
+
+def test_an_attention_whose_bias_waits_is_still_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, t, told) = tiny(), inputs()
+    monkeypatch.setattr(linear, "kernels_serve", lambda *_: True)
+    with torch.inference_mode():
+        model.middle.spatial.layer.attention1.out.weight[0, 0] = torch.inf
+        assert first_bad_module(model, [(x, t, told)]) == "middle.spatial.layer.attention1"

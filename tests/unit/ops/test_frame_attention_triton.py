@@ -38,6 +38,6 @@ def test_kernels_compile_for_the_generations_that_they_are_chosen_for() -> None:
 from kinescribe.ops import frame_attention_triton as kernels
 
 for frames, pixels in ((16, 4), (32, 4), (64, 1)):
-    build(kernels._forward, F=frames, D=64, P=pixels)
-    build(kernels._backward, F=frames, D=64, P=pixels)
+    build(kernels._frame_attention, F=frames, D=64, P=pixels)
+    build(kernels._frame_attention_backward, F=frames, D=64, P=pixels)
 """)

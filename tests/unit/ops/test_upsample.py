@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from interpreted import compiled, needs_triton
 from kinescribe.ops import upsample
 from kinescribe.ops.upsample import UpsampleConv, phases, upsample_conv_by_phase, upsample_conv_reference
 
@@ -88,3 +89,14 @@ def test_kernels_are_summed_before_they_are_rounded() -> None:
     summed = phases(weight.bfloat16())[0, 0]
     assert summed.dtype == torch.bfloat16
     assert float(summed[1, 1]) == float(torch.tensor(1 + 3 * 2**-9).bfloat16()) != 1.0
+
+
+@pytest.mark.slow
+@needs_triton
+def test_the_kernel_compiles_for_the_generations_that_it_is_chosen_for() -> None:
+    compiled("""
+from kinescribe.ops import upsample_triton as kernels
+
+for biased in (False, True):
+    build(kernels._place, BIASED=biased, PIXELS=kernels.PIXELS, CHANNELS=kernels.CHANNELS)
+""")
