@@ -60,6 +60,8 @@ def work_of(job: AnySettings, spec: ModelSpec, *, clips: int = 1) -> Work:
     windows = len(windows_of(making.frames, window, job.overlap))
     if spec.refinement is None:  # the last part of the path alone
         passes = max(round(passes * job.strength), 1)
+    elif spec.refinement.inversion is not None:  # the way up as well, which asks one branch
+        passes += -(-making.steps // (2 if work.guided else 1))
     return replace(
         work,
         width=width,

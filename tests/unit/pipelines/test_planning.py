@@ -51,6 +51,16 @@ def test_a_long_clip_goes_through_in_windows_at_the_models_size() -> None:
     assert (work_of(part, T2V).width, work_of(part, T2V).height) == (248, 120)
 
 
+def test_the_way_up_counts_as_one_branch() -> None:
+    sr600 = next(
+        spec for spec in CATALOG.values() if spec.refinement is not None and spec.refinement.inversion
+    )
+    asked = {"frames": 8, "size": (640, 360), "fps": 8.0}
+    guided = work_of(resolve_clip(video_to_video(steps=10, guidance=7.0), sr600, **asked), sr600)
+    alone = work_of(resolve_clip(video_to_video(steps=10, guidance=1.0), sr600, **asked), sr600)
+    assert (guided.passes, alone.passes) == (10 + 5, 10 + 10)
+
+
 def rung(components: Components) -> str:
     placement = components.placement
     assert placement is not None
