@@ -24,9 +24,10 @@ import triton
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kinescribe.ops import group_norm_triton, linear_triton
-from kinescribe.ops.attention import frame_attention
+from kinescribe.ops import group_norm_triton, layer_norm_triton, linear_triton
+from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import group_norm
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm
 from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
@@ -104,6 +105,7 @@ def cases(dtype: torch.dtype) -> Iterator[Case]:
     yield from norm_cases(dtype)
     yield from convolution_cases(dtype)
     yield from attention_cases(dtype)
+    yield from pixel_attention_cases(dtype)
     yield from row_cases(dtype)
     yield from linear_cases(dtype)
 
@@ -289,6 +291,42 @@ def attention_cases(dtype: torch.dtype) -> Iterator[Case]:
         yield Case("frame_attention", label, packed, versions, 8 * rows * width, 4 * rows * f * width)
 
 
+def pixel_attention_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Attention over the pixels of a frame and over the text, by each of the library's kernels."""
+    shapes = [
+        (32, 1024, 1024, 5),
+        (32, 1024, 77, 5),
+        (32, 256, 256, 10),
+        (32, 64, 64, 20),
+        (2, 14400, 14400, 5),
+    ]
+    backends = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+    for b, n, m, heads in shapes:
+        width = heads * 64
+
+        def tokens(b: int = b, n: int = n, m: int = m, width: int = width) -> tuple[Tensor, ...]:
+            if n == m:
+                return random(b, n, 3 * width, dtype=dtype).chunk(3, -1)
+            return (random(b, n, width, dtype=dtype), *random(b, m, 2 * width, dtype=dtype).chunk(2, -1))
+
+        def kernel(q: Tensor, k: Tensor, v: Tensor, heads: int = heads) -> Tensor:
+            return attention(q, k, v, heads)
+
+        def by(backend: SDPBackend, heads: int = heads) -> Version:
+            def version(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                parts = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (q, k, v))
+                with sdpa_kernel(backend):
+                    out = F.scaled_dot_product_attention(*parts)
+                return rearrange(out, "b h n d -> b n (h d)")
+
+            return version
+
+        versions: dict[str, Version] = {name: by(backend) for name, backend in backends.items()}
+        versions |= {"kernel": kernel, "plain": by(SDPBackend.EFFICIENT_ATTENTION)}
+        label, moved = f"{b}x{n}x{m} {heads} heads", 4.0 * b * (n + m) * width
+        yield Case("attention", label, tokens, versions, moved, 4.0 * b * n * m * width)
+
+
 LEVELS = [(32768, 320), (8192, 640), (2048, 1280), (512, 1280), (460800, 320)]
 """Rows and channels of a step with guidance at 256 x 256, level by level, and of a 720p clip."""
 
@@ -378,6 +416,20 @@ TILES = [
 ]  # fmt: skip
 
 
+def swept_layer_norms(dtype: torch.dtype) -> None:
+    """Print the times of the layer norm for other sizes of its programs."""
+    print("\nlayer norm: TILE -> us, best first")
+    for case in row_cases(dtype):
+        if "layer_norm" not in case.name:
+            continue
+        times = {}
+        for tile in (1024, 2048, 4096, 8192):
+            with patch.object(layer_norm_triton, "TILE", tile):
+                times[tile] = microseconds(case.versions["kernel"], case.inputs, 7)
+        best = sorted(times.items(), key=lambda item: item[1])
+        print(f"{case.name:16} {case.shape:16} now {times[layer_norm_triton.TILE]:7.1f}  {best}")
+
+
 def swept_norms(dtype: torch.dtype) -> None:
     """Print the times of the group norm for other sizes of its programs."""
     sizes = list(combinations((8192, 16384), (4096, 8192, 16384), (2048, 4096), (512, 1024)))
@@ -447,6 +499,8 @@ def main() -> None:
             )
         if SWEEP and options.only in "group_norm":
             swept_norms(dtype)
+        if SWEEP and options.only in "layer_norm":
+            swept_layer_norms(dtype)
     if options.out:
         result = {
             "date": datetime.date.today().isoformat(),
