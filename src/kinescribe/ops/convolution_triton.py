@@ -31,10 +31,7 @@ def add_biased(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
-@operation("add_biased")
-def add_biased_op(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
-    """:func:`add_biased` as an operation that compilers know."""
-    return add_biased(x, y, bias)
+add_biased_op = operation("add_biased")(add_biased)
 
 
 @add_biased_op.known.register_fake

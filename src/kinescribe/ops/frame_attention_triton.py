@@ -123,18 +123,10 @@ def _grid(q: Tensor, heads: int) -> tuple[tuple[int, int, int], dict[str, Any]]:
     return (heads, triton.cdiv(n, pixels), b), sizes
 
 
-@operation("frame_attention")
-def frame_attention_op(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """:func:`forward` as an operation that compilers and autograd know."""
-    return forward(q, k, v, heads)
+frame_attention_op = operation("frame_attention")(forward)
 
 
-@operation("frame_attention_backward")
-def frame_attention_backward_op(
-    q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`backward` as an operation."""
-    return backward(q, k, v, grad, heads)
+frame_attention_backward_op = operation("frame_attention_backward")(backward)
 
 
 @frame_attention_op.known.register_fake

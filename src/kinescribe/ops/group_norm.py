@@ -60,7 +60,7 @@ def group_norm(
     if kernels_serve(x, weight, bias, shift):
         from kinescribe.ops.group_norm_triton import group_norm_op
 
-        return group_norm_op(x, shift, weight, bias, groups, eps, silu, 0)
+        return group_norm_op(x, shift, weight, bias, groups, eps, silu)
     if shift is not None:
         x = x + shift.repeat_interleave(len(x) // len(shift), 0)[:, :, None, None]
     if torch.compiler.is_compiling():

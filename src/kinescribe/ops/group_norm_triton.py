@@ -339,19 +339,7 @@ def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
     return length, triton.cdiv(rows, length)
 
 
-@operation("group_norm")
-def group_norm_op(
-    x: Tensor,
-    shift: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    eps: float,
-    silu: bool,
-    laid: int,
-) -> Tensor:
-    """:func:`forward` as an operation that compilers know."""
-    return forward(x, shift, weight, bias, groups, eps, silu, laid)
+group_norm_op = operation("group_norm")(forward)
 
 
 @group_norm_op.known.register_fake

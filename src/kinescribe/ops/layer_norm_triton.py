@@ -66,18 +66,7 @@ def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
     return forward(x, None, weight, bias, eps)[1]
 
 
-@operation("add_layer_norm")
-def add_layer_norm_op(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    waiting: Tensor | None,
-    ahead: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Sum and norm of :func:`forward` as an operation."""
-    return forward(x, y, weight, bias, eps, waiting, ahead)
+add_layer_norm_op = operation("add_layer_norm")(forward)
 
 
 @layer_norm_op.known.register_fake

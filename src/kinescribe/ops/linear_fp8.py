@@ -78,7 +78,10 @@ def copies_fit(weight: Tensor) -> bool:
 def quantise_rows_reference(x: Float[Tensor, "m k"]) -> tuple[Tensor, Float32[Tensor, "m 1"]]:
     """Numbers in e4m3, to the nearest, and the scale of each row that makes its largest number 448."""
     wide = x.float()
-    scales = wide.abs().amax(-1, keepdim=True).clamp(min=LEAST) / LARGEST
+    largest = wide.abs().amax(-1, keepdim=True).clamp(min=LEAST)
+    scales = largest / torch.full_like(
+        largest, LARGEST
+    )  # by a number, a GPU's library multiplies with its reciprocal
     return (wide / scales).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scales
 
 

@@ -40,10 +40,7 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return out, scales
 
 
-@operation("quantise_rows")
-def quantise_rows_op(x: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`quantise_rows` as an operation that compilers know."""
-    return quantise_rows(x)
+quantise_rows_op = operation("quantise_rows")(quantise_rows)
 
 
 @quantise_rows_op.known.register_fake

@@ -129,10 +129,7 @@ def _described(
     return left, TensorDescriptor(weight, [n, k], [k, 1], [tile.n, tile.k])
 
 
-@operation("geglu")
-def geglu_op(x: Tensor) -> Tensor:
-    """:func:`geglu` as an operation that compilers know."""
-    return geglu(x)
+geglu_op = operation("geglu")(geglu)
 
 
 @operation("linear_geglu")

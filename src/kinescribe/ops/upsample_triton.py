@@ -54,10 +54,7 @@ def _empty(y: Tensor) -> Tensor:
     return torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=torch.channels_last)
 
 
-@operation("place")
-def place_op(y: Tensor, bias: Tensor | None) -> Tensor:
-    """:func:`place` as an operation that compilers know."""
-    return place(y, bias)
+place_op = operation("place")(place)
 
 
 @place_op.known.register_fake

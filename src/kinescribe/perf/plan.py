@@ -145,7 +145,7 @@ def ladder(model: Outline, work: Work, device: Device) -> tuple[Rung, ...]:
     if device.kind == "cuda":
         rungs = [rung for rung in RUNGS if device.by_block or rung.residence != "by block"]
     else:
-        # Elsewhere large clips are always sliced: slices stay in a processor's caches.
+        # Elsewhere large clips are sliced as ever: only on a GPU was it measured that whole ones are faster.
         large = work.vectors(model, merged=True) > ROWS
         rungs = [replace(rung, residence="always") for rung in (RUNGS[1:] if large else RUNGS)]
     ways = [

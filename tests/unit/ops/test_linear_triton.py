@@ -15,7 +15,7 @@ torch.manual_seed(0)
 for rows, width in [(5, 7), (3, 300), (130, 64)]:
     x = torch.randn(2, rows, 2 * width) * 3
     out, expected = kernels.geglu(x), geglu_reference(x.double())
-    assert out.shape == expected.shape and (out - expected).norm() / expected.norm() < 5e-7
+    assert out.shape == expected.shape and (out - expected).norm() / expected.norm() < 2e-7
 
 for m, n, k, together in [(1, 64, 32, 1), (77, 128, 96, 1), (5 * 32, 3 * 64, 32, 2), (33, 64, 64, 1)]:
     tile = Tile(32, 64, 32, warps=4, stages=2, group=2, together=together)
