@@ -38,7 +38,7 @@ ENTRIES = {
     "v2v": {"ours": 60, "modelscope": 45},
     "zeroscope": {"ours": 25, "diffusers": 30},
 }
-LIMITS = ("t2v:4", "t2v:6", "zeroscope:6", "i2vgen:12", "v2v:12", "v2v:16")
+LIMITS = ("t2v:4", "t2v:6", "zeroscope:6", "i2vgen:10", "v2v:8", "v2v:12", "v2v:16")
 LIMITED_SECONDS = 40
 ORDER = (
     ("t2v", "ours"), ("t2v", "diffusers"), ("t2v", "modelscope"), ("i2vgen", "ours"), ("i2vgen", "diffusers"),

@@ -11,6 +11,8 @@ import torch
 import kinescribe
 from kinescribe.catalog import CATALOG
 from kinescribe.components import Components
+from kinescribe.perf.apply import Applied
+from kinescribe.perf.calibration import CONTEXT
 from kinescribe.perf.measure import Walk, forget_peak, repeated, walked
 from kinescribe.perf.outline import published
 from kinescribe.pipelines.load import PIPELINES
@@ -93,15 +95,18 @@ def by_step(case: Case, device: torch.device, dtype: torch.dtype, runs: int) -> 
 
 
 def within(case: Case, device: torch.device, dtype: torch.dtype, gib: float) -> dict[str, Any]:
-    """A clip of two steps, or of as many as a case has that is timed whole, while torch may hold ``gib`` on the device.
+    """A clip of two steps, or of as many as a case has that is timed whole, as on a device of ``gib`` in all.
 
+    Of those torch may hold what CUDA leaves of them.
     The towers are there as well: memory is asked for what users load.
     """
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(gib * 2**30 / total)
+    torch.cuda.set_per_process_memory_fraction((gib * 2**30 - CONTEXT) / total)
     pipe = pipeline(case, device, dtype, towers=True)
     forget_peak(device)
     steps = case.steps if case.whole else 2
     done = walked(events(case, pipe, 0, steps), device)
     row = clip_row(device, done.seconds, [done.seconds], list(done.intervals[1:-1]))
-    return row | {"limit_gib": gib, "steps": steps}
+    placement = pipe.components.placement
+    rung = placement.plan.rung.name if isinstance(placement, Applied) else None
+    return row | {"limit_gib": gib, "steps": steps, "rung": rung}

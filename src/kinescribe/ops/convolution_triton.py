@@ -34,6 +34,6 @@ def add_biased(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
 add_biased_op = operation("add_biased")(add_biased)
 
 
-@add_biased_op.known.register_fake
+@add_biased_op.faked
 def _(x, y, bias):  # noqa: ARG001 - the shape is that of x
     return torch.empty_like(x, memory_format=torch.channels_last)

@@ -129,12 +129,12 @@ frame_attention_op = operation("frame_attention")(forward)
 frame_attention_backward_op = operation("frame_attention_backward")(backward)
 
 
-@frame_attention_op.known.register_fake
+@frame_attention_op.faked
 def _(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:  # noqa: ARG001 - the shape is q's
     return torch.empty(q.shape, dtype=q.dtype, device=q.device)
 
 
-@frame_attention_backward_op.known.register_fake
+@frame_attention_backward_op.faked
 def _(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
     def like(x: Tensor) -> Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=x.device)

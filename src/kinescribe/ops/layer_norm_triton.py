@@ -69,11 +69,11 @@ def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 add_layer_norm_op = operation("add_layer_norm")(forward)
 
 
-@layer_norm_op.known.register_fake
+@layer_norm_op.faked
 def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
     return x.new_empty(x.shape)
 
 
-@add_layer_norm_op.known.register_fake
-def _(x, y, weight, bias, eps, waiting, ahead):  # noqa: ARG001
+@add_layer_norm_op.faked
+def _(x, y, weight, bias, eps, waiting=None, ahead=None):  # noqa: ARG001
     return x.new_empty(x.shape), x.new_empty(x.shape)

@@ -154,16 +154,16 @@ def _tile(x: Tensor, weight: Tensor, *, gated: bool) -> Tile:
     return tile
 
 
-@geglu_op.known.register_fake
+@geglu_op.faked
 def _(x):
     return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
 
 
-@linear_geglu_op.known.register_fake
+@linear_geglu_op.faked
 def _(x, weight, bias):  # noqa: ARG001 - the shape is that of x and weight
     return x.new_empty((*x.shape[:-1], weight.shape[0] // 2))
 
 
-@linear_add_op.known.register_fake
+@linear_add_op.faked
 def _(x, weight, bias, residual):  # noqa: ARG001
     return x.new_empty((*x.shape[:-1], weight.shape[0]))

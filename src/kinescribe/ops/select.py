@@ -1,6 +1,8 @@
 """Which version of an operation runs: decided by what a device can do, never by its name."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Literal
 
@@ -9,6 +11,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 FrameAttention = Literal["kernel", "products", "fused"]
+Capability = tuple[int, int]
+"""A generation of CUDA devices."""
+_STOOD_FOR: ContextVar[Capability | None] = ContextVar("stood_for", default=None)
 PIXELS_FOR_PHASES = 2048
 ATTENTION_ORDER = [
     SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH,
@@ -25,7 +30,7 @@ def frame_attention_version(q: Tensor, heads: int) -> FrameAttention:
     if q.device.type == "cpu":
         return "products" if frames <= 64 else "fused"
     fits = frames <= 64 and d in (16, 32, 64, 128) and q.dtype in (torch.float16, torch.bfloat16)
-    return "kernel" if fits and q.device.type == "cuda" and has_triton_gpu(q.device) else "fused"
+    return "kernel" if fits and _on_gpu_with_triton(q) else "fused"
 
 
 def best_attention_first(q: Tensor) -> AbstractContextManager[object]:
@@ -43,20 +48,18 @@ def kernels_serve(x: Tensor, *others: Tensor | None) -> bool:
 
     All are of one dtype: the mixed precision of training is the library's affair.
     """
-    if x.device.type != "cuda" or x.dtype not in (torch.float16, torch.bfloat16):
+    if x.device.type == "cpu" or x.dtype not in (torch.float16, torch.bfloat16):
         return False
     tensors = (x, *(other for other in others if other is not None))
     if any(t.dtype != x.dtype for t in tensors):
         return False
-    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) and has_triton_gpu(
-        x.device
-    )
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)) and _on_gpu_with_triton(x)
 
 
 def phases_pay(x: Tensor, weight: Tensor) -> bool:
     """Whether ``ops.upsample`` goes by phases: a GPU, no gradients wanted, pixels enough for the kernels' sums."""
     wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return x.device.type == "cuda" and not wanted and x.numel() // x.shape[1] >= PIXELS_FOR_PHASES
+    return _capability(x) is not None and not wanted and x.numel() // x.shape[1] >= PIXELS_FOR_PHASES
 
 
 def windows_serve(x: Tensor, *others: Tensor | None) -> bool:
@@ -72,7 +75,8 @@ def products_serve(x: Tensor, *others: Tensor | None) -> bool:
     """
     if torch.compiler.is_compiling() or not kernels_serve(x, *others):
         return False
-    return torch.cuda.get_device_capability(x.device)[0] == 9
+    capability = _capability(x)
+    return capability is not None and capability[0] == 9
 
 
 def eight_bits_serve(x: Tensor) -> bool:
@@ -87,8 +91,29 @@ def has_eight_bit_units(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 9)
 
 
-def has_triton_gpu(device: torch.device) -> bool:
-    """Whether Triton is installed and a CUDA device is of the generation it is at home on."""
-    if torch.compiler.is_compiling():
+@contextmanager
+def standing_for(capability: Capability | None) -> Iterator[None]:
+    """While the block runs, tensors without numbers stand for those of a CUDA device of that generation, if any.
+
+    So what is counted on them is what that device would do.
+    """
+    token = _STOOD_FOR.set(capability)
+    try:
+        yield
+    finally:
+        _STOOD_FOR.reset(token)
+
+
+def _capability(x: Tensor) -> Capability | None:
+    """The generation of the CUDA device that a tensor is on or stands for; None for other devices."""
+    if x.device.type == "cuda":
+        return torch.cuda.get_device_capability(x.device)
+    return _STOOD_FOR.get() if x.device.type == "meta" else None
+
+
+def _on_gpu_with_triton(x: Tensor) -> bool:
+    """Whether a tensor is on a CUDA device of a generation that Triton is at home on, and Triton installed."""
+    if x.device.type == "cuda" and torch.compiler.is_compiling():
         return True  # compiled code is made of Triton kernels itself, and can ask neither question
-    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+    capability = _capability(x)
+    return capability is not None and capability >= (8, 0) and find_spec("triton") is not None

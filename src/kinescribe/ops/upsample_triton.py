@@ -57,6 +57,6 @@ def _empty(y: Tensor) -> Tensor:
 place_op = operation("place")(place)
 
 
-@place_op.known.register_fake
+@place_op.faked
 def _(y, bias):  # noqa: ARG001 - no part of the shape
     return _empty(y)

@@ -1,4 +1,8 @@
-"""What each stage of a request needs beside the weights, counted on the model's own networks without their numbers."""
+"""What each stage of a request needs beside the weights, counted on the model's own networks without their numbers.
+
+With the ``capability`` of a GPU the ``peak`` is that of the kernels it would run, whose operations are not seen; so
+``flops`` and ``moved`` are told without one.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ from torch import Tensor
 from kinescribe.checkpoints.source import PartName
 from kinescribe.models.conditions import Conditioning, spread
 from kinescribe.models.unet import UNet
+from kinescribe.ops.select import Capability, standing_for
 from kinescribe.ops.slices import WHOLE, at_most, sampled
 from kinescribe.perf import fp8
 from kinescribe.perf.count import NOTHING, Count, counted
@@ -78,7 +83,7 @@ def latent_bytes(model: Outline, work: Work) -> int:
 
 
 @lru_cache(maxsize=256)
-def reading(model: Outline, work: Work) -> Count:
+def reading(model: Outline, work: Work, capability: Capability | None = None) -> Count:
     """Prompts, and a picture where the model takes one; twice with guidance."""
     counts = []
     if model.text is not None:
@@ -88,15 +93,17 @@ def reading(model: Outline, work: Work) -> Count:
     if model.vision is not None:
         side, dtype = model.vision.size, model.dtype_of("vision")
         counts.append(_of(model, "vision", (torch.empty(1, 3, side, side, dtype=dtype, device="meta"),)))
-        counts.append(encoding(model, work, 1) if work.encoded else NOTHING)
+        counts.append(encoding(model, work, 1, capability) if work.encoded else NOTHING)
     return sum(counts, NOTHING)
 
 
 @lru_cache(maxsize=256)
-def denoising(model: Outline, work: Work, *, merged: bool, rows: int) -> Count:
+def denoising(
+    model: Outline, work: Work, *, merged: bool, rows: int, capability: Capability | None = None
+) -> Count:
     """One pass of the UNet over a window; of guidance one branch after the other unless ``merged``."""
     unet, (x, times, told) = model.network("unet"), _given(model, work, merged=merged)
-    with at_most(rows), sampled():
+    with at_most(rows), sampled(), standing_for(capability):
         return counted(lambda: unet(x.to(model.dtype), times, told).float())
 
 
@@ -159,22 +166,24 @@ def _tokens(model: Outline) -> int:
     return words + model.conditions.image_tokens + (LOCAL_TOKENS if model.conditions.local_channels else 0)
 
 
-def decoding(model: Outline, work: Work, together: int) -> Count:
+def decoding(model: Outline, work: Work, together: int, capability: Capability | None = None) -> Count:
     """``together`` frames from latents to pixels."""
     _, channels, _, y, x = work.latents(model)
-    return _vae(model, "decode", (1, channels, y, x)).at_once(together)
+    return _vae(model, "decode", (1, channels, y, x), capability).at_once(together)
 
 
-def encoding(model: Outline, work: Work, together: int) -> Count:
+def encoding(model: Outline, work: Work, together: int, capability: Capability | None = None) -> Count:
     """``together`` frames from pixels to latents."""
-    return _vae(model, "encode", (1, model.vae.in_channels, work.height, work.width)).at_once(together)
+    shape = (1, model.vae.in_channels, work.height, work.width)
+    return _vae(model, "encode", shape, capability).at_once(together)
 
 
 @lru_cache(maxsize=256)
-def _vae(model: Outline, call: str, shape: tuple[int, ...]) -> Count:
+def _vae(model: Outline, call: str, shape: tuple[int, ...], capability: Capability | None) -> Count:
     work: Callable[[Tensor], object] = getattr(model.network("vae"), call)
     given = torch.empty(shape, dtype=model.dtype_of("vae"), device="meta")
-    return counted(lambda: work(given))
+    with standing_for(capability):
+        return counted(lambda: work(given))
 
 
 def _of(model: Outline, part: PartName, given: tuple[Tensor, ...]) -> Count:

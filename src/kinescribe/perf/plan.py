@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from kinescribe.checkpoints.source import PartName
+from kinescribe.ops.select import Capability
 from kinescribe.ops.slices import PIXELS, ROWS, WHOLE
 from kinescribe.perf import demand
 from kinescribe.perf.calibration import (
@@ -102,12 +103,14 @@ RUNGS = (
 class Device:
     """Where a request is carried out: the type of the device, and the bytes ``free`` for weights and all else.
 
-    ``by_block`` says whether the UNet may come block by block; what reads its weights otherwise forbids that.
+    ``by_block`` says whether the UNet may come block by block; what reads its weights otherwise forbids that. Of a CUDA
+    device that is here ``capability`` is its generation, which decides what is computed by kernels of ours.
     """
 
     kind: str
     free: int
     by_block: bool = True
+    capability: Capability | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +226,7 @@ def _together(model: Outline, work: Work, device: Device, rung: Rung) -> int:
     """Frames that go through the autoencoder at once: as many as fill the device, or as there is room for."""
     pixels = work.width * work.height
     most = max(1, min(PIXELS // pixels, max(work.frames, work.encoded)))
-    one = demand.decoding(model, work, 1).peak
+    one = demand.decoding(model, work, 1, device.capability).peak
     room = (device.free - _resident("decoding", model, rung)) / (1 + LOST) - _beside(model, work, device)
     return max(1, min(most, int(room / one)))
 
@@ -245,14 +248,15 @@ def _stage(name: StageName, model: Outline, work: Work, device: Device, rung: Ru
     weights, kept = _resident(name, model, rung), 0
     exact = replace(work, kept=0, eight_bits=False)  # is counted once, whatever the preset
     if name == "denoising":
-        count = demand.denoising(model, exact, merged=rung.merged and work.guided, rows=rung.rows)
+        merged = rung.merged and work.guided
+        count = demand.denoising(model, exact, merged=merged, rows=rung.rows, capability=device.capability)
         kept = demand.kept_bytes(model, work)
     elif name == "decoding":
-        count = demand.decoding(model, exact, together)
+        count = demand.decoding(model, exact, together, device.capability)
     elif name == "encoding":
-        count = demand.encoding(model, exact, together)
+        count = demand.encoding(model, exact, together, device.capability)
     else:
-        count = demand.reading(model, exact)
+        count = demand.reading(model, exact, device.capability)
     return Stage(name=name, weights=weights, peak=weights + count.peak + kept + _beside(model, work, device))
 
 

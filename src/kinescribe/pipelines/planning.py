@@ -182,7 +182,8 @@ def _outlook(
 ) -> tuple[Outline, Device]:
     """A model as ``load`` would load it, and what is free for it."""
     outline = outline_named(model, pick_dtype(dtype, where), dtype_of_sides(dtype, where))
-    return outline, within(Device(kind=where.type, free=known_free(where) if here else UNKNOWN), memory)
+    there = standing(where) if here else Device(kind=where.type, free=UNKNOWN)
+    return outline, within(there, memory)
 
 
 def _somewhere(device: str, memory: Memory) -> tuple[bool, torch.device]:
@@ -204,7 +205,14 @@ def device_of(components: Components) -> Device:
         for weight in network.parameters()
         if weight.device.type == device.type
     )
-    return Device(kind=device.type, free=known_free(device) + held)
+    there = standing(device)
+    return replace(there, free=there.free + held)
+
+
+def standing(device: torch.device) -> Device:
+    """A device as it is now, for the planner."""
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return Device(kind=device.type, free=known_free(device), capability=capability)
 
 
 def known_free(device: torch.device) -> int:

@@ -184,13 +184,16 @@ class Loop:
         if first:
             self.stage.export(model, self.folder / "export")
         self._save()
-        figures = self.stage.validate(model)
+        # what is done now and then, in batches of its own sizes, is not worth compiling for
+        with torch.compiler.set_stance("force_eager"):
+            figures = self.stage.validate(model)
         means = self.ranks.mean(
             torch.stack([value.float().reshape(()) for value in figures.values()])
         ).tolist()
         self.log.write("validation", step=progress.step, **dict(zip(figures, means, strict=True)))
         if first:
-            self.stage.show(model, self.folder / "samples.png")
+            with torch.compiler.set_stance("force_eager"):
+                self.stage.show(model, self.folder / "samples.png")
             report.draw_curve(self.log.path, self.folder / "loss.png")
         export = str(self.folder / "export")
         self.log.write("milestone", step=progress.step, samples=progress.samples, final=final, export=export)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from interpreted import needs_triton
 from kinescribe.ops.slices import PIXELS, ROWS, WHOLE
 from kinescribe.perf import demand
 from kinescribe.perf.calibration import CONTEXT, KEPT_UNITS, SMALL_THINGS, UNET_UNITS, VAE_UNITS
@@ -145,6 +146,28 @@ def test_nothing_goes_uncounted_that_would_not_fit(
     )  # beside it the sampler keeps all frames
     needed = need(planned(large, work, gpu(80 * GB), RUNGS[0]))
     assert quick(large, work, gpu(needed - 1)) is None
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "work", "measured"),
+    # benchmarks/results/2026-11-22_h200_peers.json and _video_to_video.json, less the weights that were there
+    [(*PUBLISHED[2], 4.90e9), (*PUBLISHED[3], 9.92e9)],
+)
+def test_a_step_of_a_large_clip_needs_what_an_h200_took(name: str, work: Work, measured: float) -> None:
+    device = Device(kind="cuda", free=80 * GB, capability=(9, 0))
+    stage = next(s for s in planned(full_size(name), work, device, RUNGS[0]).stages if s.name == "denoising")
+    assert stage.peak - stage.weights == pytest.approx(measured, rel=0.05)
+
+
+@needs_triton
+def test_what_kernels_spare_is_not_counted(large: Outline) -> None:
+    plain, older, newer = (
+        planned(large, WIDE, replace(gpu(80 * GB), capability=capability), RUNGS[0]).peak
+        for capability in (None, (8, 0), (9, 0))
+    )
+    assert newer < older < plain
 
 
 @pytest.mark.slow
