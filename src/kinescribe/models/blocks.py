@@ -76,21 +76,27 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
-        """``c_out`` channels; space and time keep their sizes. ``shift`` is what ``embed`` makes of the time.
+        """``c_out`` channels; space and time keep their sizes.
 
-        Of a large clip some frames are worked on at a time.
+        ``shift`` is what ``embed`` makes of the time, and ``bias1``. Of a large clip some frames are worked on at a
+        time.
         """
         b, _, _, h, w = x.shape
         return self.temporal(
             in_slices(lambda part: self._frames(part, shift), x, 2, rows_at_once() // (b * h * w))
         )
 
+    @property
+    def bias1(self) -> Tensor:
+        """The bias of the first convolution: one more shift, which costs next to nothing where those are made."""
+        assert self.conv1.bias is not None
+        return self.conv1.bias
+
     def _frames(
         self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
         flat = pictures(x)
-        y, waiting = convolve(self.norm1(flat), self.conv1)
-        y = self.norm2(y, shift if waiting is None else shift + waiting)
+        y = self.norm2(F.conv2d(self.norm1(flat), self.conv1.weight, padding=1), shift)
         y, waiting = convolve(self.dropout(y), self.conv2)
         return clips(add(self.shortcut(flat), y, waiting), len(x))
 

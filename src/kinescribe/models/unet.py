@@ -16,7 +16,7 @@ from kinescribe.models.blocks import Downsample, ResidualBlock, Upsample
 from kinescribe.models.conditions import Conditioning, SkipFilter, spread
 from kinescribe.models.transformer import Attention, Keys, SpatialTransformer, TemporalTransformer
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.packed import lay_together, together
+from kinescribe.ops.packed import lay_behind, lay_together, together
 from kinescribe.ops.temporal import channels_last, clips, joined, pictures
 
 
@@ -211,7 +211,7 @@ class UNet(nn.Module):
         embedding = self.time_embedding(sinusoid(t, self.config.width).to(conditioning.tokens.dtype))
         if conditioning.embedding is not None:
             embedding = embedding + spread(conditioning.embedding, len(t))
-        shifts = together(F.silu(embedding), [block.embed for block in self.residuals])
+        shifts = together(F.silu(embedding), [block.embed for block in self.residuals], self._shifts)
         keys = together(conditioning.tokens, self._readers)
         return Told(
             dict(zip(self.residuals, shifts, strict=True)),
@@ -224,6 +224,11 @@ class UNet(nn.Module):
         looks = [module.layer.attention2 for module in self.spatials]
         return [layer for look in looks for layer in (look.k, look.v)]
 
+    @property
+    def _shifts(self) -> list[Tensor]:
+        """What every residual block adds to the shift that it makes of the time."""
+        return [block.bias1 for block in self.residuals]
+
     def lay_together(self) -> None:
         """Lay weights that read the same input behind each other in memory, so that they become one product."""
         over_text = {module.layer.attention2 for module in self.spatials}
@@ -232,6 +237,7 @@ class UNet(nn.Module):
                 lay_together((module.q, module.k, module.v))
         lay_together(self._readers)
         lay_together([block.embed for block in self.residuals])
+        lay_behind(self._shifts)
 
 
 def spatial(config: UNetConfig, channels: int) -> SpatialTransformer:

@@ -10,20 +10,27 @@ from torch.nn import functional as F
 from kinescribe.ops.linear_fp8 import packed_fp8
 
 
-def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+def together(
+    x: Tensor, layers: Sequence[nn.Linear], more: Sequence[Tensor] | None = None
+) -> tuple[Tensor, ...]:
     """What each of ``layers`` makes of ``x``: ``layer(x)`` for all, views of one result after :func:`lay_together`.
 
+    ``more`` has a vector for each layer to add to it, which adds to the biases at once if it lies in memory as they do.
     With gradients, and in code that is compiled, each layer runs for itself.
     """
-    in_eight_bits = packed_fp8(x, layers)
-    if in_eight_bits is not None:
-        return in_eight_bits
-    weight = behind_each_other([layer.weight for layer in layers])
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    bias = behind_each_other(biases) if biases else None
-    if weight is None or (biases and (bias is None or len(biases) < len(layers))):
-        return tuple(layer(x) for layer in layers)
-    return torch.split(F.linear(x, weight, bias), [layer.out_features for layer in layers], -1)
+    made = packed_fp8(x, layers)
+    if made is None:
+        weight = behind_each_other([layer.weight for layer in layers])
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        bias = behind_each_other(biases) if biases else None
+        if weight is None or (biases and (bias is None or len(biases) < len(layers))):
+            made = tuple(layer(x) for layer in layers)
+        else:
+            extra = behind_each_other(more) if more is not None and bias is not None else None
+            if bias is not None and extra is not None:
+                bias, more = bias + extra, None
+            made = torch.split(F.linear(x, weight, bias), [layer.out_features for layer in layers], -1)
+    return made if more is None else tuple(one + vector for one, vector in zip(made, more, strict=True))
 
 
 def lay_together(layers: Sequence[nn.Linear]) -> None:
@@ -31,12 +38,13 @@ def lay_together(layers: Sequence[nn.Linear]) -> None:
 
     A later ``to`` of another device or dtype moves them apart again, after which each layer runs for itself.
     """
-    for parts in (
-        [layer.weight for layer in layers],
-        [layer.bias for layer in layers if layer.bias is not None],
-    ):
-        if not parts:
-            continue
+    lay_behind([layer.weight for layer in layers])
+    lay_behind([layer.bias for layer in layers if layer.bias is not None])
+
+
+def lay_behind(parts: Sequence[Tensor]) -> None:
+    """Put ``parts`` behind each other in memory, along their first axis, as :func:`behind_each_other` wants them."""
+    if parts:
         whole = torch.cat([part.detach() for part in parts])
         for part, view in zip(parts, torch.split(whole, [len(part) for part in parts]), strict=True):
             part.data = view

@@ -17,7 +17,7 @@ from kinescribe.models.unet import UNet
 
 ALIGNED = 256
 UNITS: dict[type[nn.Module], tuple[str, ...]] = {
-    ResidualBlock: ("embed.",),
+    ResidualBlock: ("embed.", "conv1.bias"),
     SpatialTransformer: ("layer.attention2.k.", "layer.attention2.v."),
     TemporalTransformer: (),
     Downsample: (),

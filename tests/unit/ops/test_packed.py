@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from kinescribe.ops.packed import behind_each_other, lay_together, together
+from kinescribe.ops.packed import behind_each_other, lay_behind, lay_together, together
 
 
 def layers(*, bias: bool = True) -> list[nn.Linear]:
@@ -20,6 +20,21 @@ def test_together_each_gives_what_it_gives_alone(bias: bool) -> None:
     assert found[0].untyped_storage().data_ptr() == found[2].untyped_storage().data_ptr()  # of one product
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("behind", [True, False])
+def test_more_is_added_to_each(*, packed: bool, behind: bool) -> None:
+    apart, x = layers(), torch.randn(2, 5, 6)
+    more = [nn.Parameter(torch.randn(layer.out_features)) for layer in apart]
+    wanted = [layer(x) + vector for layer, vector in zip(apart, more, strict=True)]
+    if packed:
+        lay_together(apart)
+    if behind:
+        lay_behind(more)
+    with torch.inference_mode():
+        for one, other in zip(together(x, apart, more), wanted, strict=True):
+            assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_each_stays_a_parameter_that_can_be_read_and_written() -> None:
