@@ -5,6 +5,7 @@ only what was written to since, as by an adapter, is copied back.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -29,29 +30,23 @@ UNITS: dict[type[nn.Module], tuple[str, ...]] = {
 class Pack:
     """Parameters behind each other in one stretch of main memory, which is copied to a device in one go.
 
-    For a GPU it is pinned, if the system grants that. Parameters that share a storage share it in every copy too.
+    For a GPU it is pinned, if the system grants that. Parameters that lie behind each other do so in every copy too.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, pinned: bool) -> None:
-        starts: dict[int, int] = {}
-        storages: list[torch.UntypedStorage] = []
         self._places: list[tuple[nn.Parameter, int, torch.dtype]] = []
         self._versions: list[int] = []
-        size = 0
-        for parameter in parameters:
-            storage = parameter.untyped_storage()
-            if storage._cdata not in starts:
-                starts[storage._cdata] = size
-                storages.append(storage)
-                size += -(-storage.nbytes() // ALIGNED) * ALIGNED
-            start = starts[storage._cdata] // parameter.itemsize + int(parameter.storage_offset())
-            self._places.append((parameter, start, parameter.dtype))
+        stretches, size = _stretches(parameters), 0
         with torch.inference_mode(False):
-            self.host = _main_memory(size, pinned=pinned)
-            for storage in storages:
+            self.host = _main_memory(sum(_aligned(s.end - s.begin) for s in stretches), pinned=pinned)
+            for stretch in stretches:
+                storage, length = stretch.storage, stretch.end - stretch.begin
                 there = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-                start = starts[storage._cdata]
-                self.host[start : start + storage.nbytes()].copy_(there)
+                self.host[size : size + length].copy_(there[stretch.begin : stretch.end])
+                for parameter in stretch.parameters:
+                    start = size + int(parameter.storage_offset()) * parameter.itemsize - stretch.begin
+                    self._places.append((parameter, start // parameter.itemsize, parameter.dtype))
+                size += _aligned(length)
         self.place(self.host)
 
     def place(self, whole: Tensor) -> None:
@@ -103,6 +98,11 @@ class Streamed:
     def fits(self) -> bool:
         """Whether the parameters still have the number formats in which they were packed."""
         return all(pack.fits() for pack in (*self._packs, self._rest))
+
+    @property
+    def host_bytes(self) -> int:
+        """What waits in main memory."""
+        return sum(len(pack.host) for pack in (*self._packs, self._rest))
 
     def begin(self) -> None:
         """From here on the UNet may be called."""
@@ -175,6 +175,44 @@ def _divided(unet: UNet) -> tuple[list[tuple[nn.Module, list[nn.Parameter]]], li
 
 def _bytes(parameters: Iterable[nn.Parameter]) -> int:
     return sum(p.nbytes for p in parameters)
+
+
+@dataclass
+class _Stretch:
+    """Parameters behind each other in one storage, from byte ``begin`` to ``end``."""
+
+    storage: torch.UntypedStorage
+    begin: int
+    end: int
+    parameters: list[nn.Parameter]
+
+
+def _stretches(parameters: Iterable[nn.Parameter]) -> list[_Stretch]:
+    """All parameters, those that touch in memory together; nothing else of their storages, which may be whole models.
+
+    In the order in which the first parameter of each was given.
+    """
+    given = list(parameters)
+    by_storage: dict[int, list[nn.Parameter]] = {}
+    for parameter in given:
+        by_storage.setdefault(parameter.untyped_storage()._cdata, []).append(parameter)
+    found: list[_Stretch] = []
+    for there in by_storage.values():
+        last: _Stretch | None = None
+        for parameter in sorted(there, key=lambda p: int(p.storage_offset()) * p.itemsize):
+            begin = int(parameter.storage_offset()) * parameter.itemsize
+            end = begin + parameter.nbytes
+            if last is None or begin > last.end:
+                last = _Stretch(parameter.untyped_storage(), begin, end, [])
+                found.append(last)
+            last.end = max(last.end, end)
+            last.parameters.append(parameter)
+    first = {id(parameter): place for place, parameter in enumerate(given)}
+    return sorted(found, key=lambda stretch: min(first[id(p)] for p in stretch.parameters))
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNED) * ALIGNED
 
 
 def _main_memory(size: int, *, pinned: bool) -> Tensor:

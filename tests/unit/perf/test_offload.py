@@ -120,3 +120,24 @@ def test_two_units_and_what_is_no_unit_are_on_the_device(unet: UNet) -> None:
     here = sum(len(buffer) for buffer in streamed._buffers) + len(streamed._rest.host)
     assert resident_bytes(unet) == pytest.approx(here, rel=0.1)  # each tensor begins at a round address
     assert resident_bytes(unet) < 0.7 * sum(p.nbytes for p in unet.parameters())
+
+
+def test_a_pack_of_some_takes_nothing_of_the_others_in_a_common_storage(unet: UNet) -> None:
+    before = answer(unet)
+    whole = Pack(unet.parameters(), pinned=False)  # now one storage holds all
+    part = Pack(unet.down[0].parameters(), pinned=False)
+    own = sum(parameter.nbytes for parameter in unet.down[0].parameters())
+    assert own <= len(part.host) < 1.2 * own < len(whole.host) / 2
+    # layers that were one product with others are no longer
+    assert torch.allclose(answer(unet), before, atol=1e-5)
+
+
+def test_block_by_block_after_all_at_once_takes_no_more_than_before(unet: UNet) -> None:
+    before, alone = answer(unet), Streamed(tiny_components().unet, CPU)
+    Pack(unet.parameters(), pinned=False)
+    streamed = Streamed(unet, CPU)
+    assert streamed.host_bytes < 1.1 * alone.host_bytes
+    streamed.begin()
+    assert torch.equal(answer(unet), before)
+    streamed.end()
+    assert torch.equal(answer(unet), before)
