@@ -1,7 +1,9 @@
 """From a name or a folder to a loaded model: detect the layout, check every tensor, read, move."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from kinescribe.errors import OptionError, WeightsError
 from kinescribe.models.skip_filter import SR600, FourierSkipFilter
 from kinescribe.models.tokenizer import Tokenizer
 
+READERS = 4
+"""Threads that read weights for a GPU."""
 FINGERPRINT_SAMPLES = 64
 """Numbers of each tensor that enter the model's fingerprint."""
 
@@ -163,12 +167,41 @@ def _filled(
     dtype: torch.dtype,
 ) -> nn.Module:
     """The network with its tensors on ``device`` in ``dtype``; a copy, so that the files may go."""
-    state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in tensors}
+    state = dict(_moved(tensors, device, dtype))
     # Gathered first: one wait for the device instead of one for each tensor.
     if not bool(torch.stack([extremes(tensor) for tensor in state.values()]).isfinite().all()):
         _name_the_culprit(part, state)
     network.load_state_dict(state, strict=True, assign=True)
     return network.requires_grad_(False).eval()
+
+
+def _moved(
+    tensors: Iterator[tuple[str, Tensor]], device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """Copies on ``device`` in ``dtype``. Of a file that is mapped, pages are fetched by the processor that reads them.
+
+    So for a GPU some threads read ahead, into memory that it can be copied from while the next ones are read.
+    """
+    if device.type != "cuda":
+        yield from ((name, tensor.to(device=device, dtype=dtype, copy=True)) for name, tensor in tensors)
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        ahead: deque[tuple[str, Future[Tensor]]] = deque()
+        for name, tensor in tensors:
+            ahead.append((name, readers.submit(_pinned, tensor)))
+            if len(ahead) > 2 * READERS:
+                yield _arrived(*ahead.popleft(), device, dtype)
+        while ahead:
+            yield _arrived(*ahead.popleft(), device, dtype)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+
+
+def _arrived(name: str, read: Future[Tensor], device: torch.device, dtype: torch.dtype) -> tuple[str, Tensor]:
+    return name, read.result().to(device=device, non_blocking=True).to(dtype)
 
 
 def _name_the_culprit(part: Part, state: dict[str, Tensor]) -> None:

@@ -6,6 +6,7 @@ Each layout's module turns a folder into a ``Source``; loading, checking and con
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -273,14 +274,19 @@ def part(
 ) -> Part:
     """Describe one network; ``layout`` None means our own names. ``ValueError`` for sizes that no model has."""
     _require_sane(config)
-    kind, network = _KINDS[type(config)], blank(config)
-    keymap = own_map(network) if layout is None else key_map(network, kind.rows(config), layout)
     return Part(
-        name=kind.name,
+        name=_KINDS[type(config)].name,
         config=config,
-        keymap=keymap,
+        keymap=_keymap(config, layout),
         aliases=aliases,
         files=files,
         wanted=wanted,
         family=family,
     )
+
+
+@lru_cache(maxsize=32)
+def _keymap(config: Config, layout: Foreign | None) -> KeyMap:
+    """The key map of a config; a folder is described more than once while it is loaded."""
+    network = blank(config)
+    return own_map(network) if layout is None else key_map(network, _KINDS[type(config)].rows(config), layout)

@@ -11,7 +11,7 @@ from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.errors import OptionError
 from kinescribe.ops.convolution import lay_channels_last
 from kinescribe.perf.budget import Memory, parse_memory
-from kinescribe.perf.calibration import WORKSPACE
+from kinescribe.perf.calibration import LOST, WORKSPACE
 from kinescribe.perf.fit import within
 from kinescribe.perf.outline import outline_of
 from kinescribe.perf.plan import Device
@@ -136,5 +136,5 @@ def _home(
         return device
     outline = outline_of(describe(locate(model), variant=variant, spec=None), dtype, dtype)
     free = within(Device(kind=device.type, free=known_free(device)), memory).free
-    weights = sum(map(outline.bytes, outline.parts)) + WORKSPACE[device.type]
+    weights = round((1 + LOST) * sum(map(outline.bytes, outline.parts))) + WORKSPACE[device.type]
     return device if memory != "low" and weights <= free else torch.device("cpu")

@@ -62,6 +62,19 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
+def leave_no_gaps() -> None:
+    """Let torch's pieces of a GPU's memory grow instead of taking new ones, and give back those that lie unused.
+
+    Activations come and go in many sizes: with pieces of fixed sizes, a step of a large clip held 40 % more memory than
+    it used. Only where memory is tight, for pieces that grow are slower to get.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized() or torch.cuda.get_allocator_backend() != "native":
+        return
+    release()
+    torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+
+
 def peak_bytes() -> int:
     """The most memory in use so far: of the GPU if one was used, else of this process; 0 if unknown."""
     torch = sys.modules.get("torch")

@@ -23,7 +23,7 @@ from kinescribe.perf.presets import SPEEDS
 from kinescribe.perf.speed import speeds
 from kinescribe.pipelines.denoise import windows_of
 from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype
-from kinescribe.pipelines.memory import free_on
+from kinescribe.pipelines.memory import free_on, leave_no_gaps
 from kinescribe.pipelines.settings import AnySettings, ClipSettings, Settings
 from kinescribe.pipelines.stages import say
 
@@ -95,6 +95,8 @@ def prepare(components: Components, works: Sequence[Work]) -> Work:
     plan = choose(model, work, device, memory)
     if plan.stages and not work.eight_bits:  # memory is tight, and another request may have left copies
         forget(components.unet)
+    if plan.stages and device.kind == "cuda":
+        leave_no_gaps()
     rungs = ladder(model, work, device)
     place = rungs.index(plan.rung)
     follow(components, plan, rungs[place + 1 :])
