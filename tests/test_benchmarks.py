@@ -35,7 +35,7 @@ def options(**changed: Any) -> argparse.Namespace:
 def test_the_most_important_entries_come_first(peers: ModuleType) -> None:
     asked = [entry[:3] for entry in peers.entries(options(sides="ours,diffusers,compiled", limits="v2v:12"))]
     assert asked[:2] == [("t2v", "ours", 0.0), ("t2v", "diffusers", 0.0)]
-    assert asked[-2:] == [("v2v", "ours", 12.0), ("t2v", "compiled", 0.0)]
+    assert asked[-2:] == [("t2v", "compiled", 0.0), ("v2v", "ours", 12.0)]
 
 
 def test_modelscope_is_left_out_without_its_wheel(peers: ModuleType) -> None:

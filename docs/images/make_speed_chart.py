@@ -33,9 +33,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("speed.png"))
     options = parser.parse_args()
     results = [json.loads(file.read_text(encoding="utf-8")) for file in options.files]
-    chart([(title(result), under(result), bars(result)) for result in results]).save(
-        options.out, optimize=True
-    )
+    picture = chart([(title(result), under(result), bars(result)) for result in results])
+    picture.quantize(64).save(options.out, optimize=True)
     print(options.out)  # noqa: T201 - a script's one line
 
 

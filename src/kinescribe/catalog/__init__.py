@@ -40,7 +40,7 @@ __all__ = [
     "model_spec",
 ]
 
-DEFAULT_MODEL = "papercut"
+DEFAULT_MODEL = "papercut-quick"
 
 CATALOG: dict[str, ModelSpec] = {
     spec.name: spec for spec in (*TEXT_TO_VIDEO, *IMAGE_TO_VIDEO, *VIDEO_TO_VIDEO)

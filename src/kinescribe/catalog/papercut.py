@@ -1,8 +1,33 @@
-"""Papercut's sisters in the package: one continues a still, one enlarges a clip."""
+"""Papercut's sisters in the package: one needs few steps, one continues a still, one enlarges a clip."""
 
 from kinescribe.catalog.spec import Defaults, ModelSpec, PictureInput, Refinement
 
 _OWN_WORLD = "knows only Papercut's own small paper world; words outside it are named and left out"
+
+QUICK = ModelSpec(
+    name="papercut-quick",
+    kind="text-to-video",
+    title="Papercut in four steps, the small embedded model: paper shapes that move, on any computer",
+    licence="Apache-2.0",
+    defaults=Defaults(
+        frames=16,
+        width=128,
+        height=128,
+        fps=8.0,
+        steps=4,
+        guidance=1.0,
+        sampler="ddim",
+        negative_prompt="",
+    ),
+    trained_frames=16,
+    grid=8,
+    noise="own",
+    notes=(
+        "knows only its own small paper world; words outside it are named and left out",
+        "made for 4 steps of ddim without guidance; for other settings take papercut",
+    ),
+    embedded=True,
+)
 
 ANIMATE = ModelSpec(
     name="papercut-animate",

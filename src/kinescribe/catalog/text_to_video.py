@@ -1,5 +1,6 @@
 """Models that make a clip from text alone; a new checkpoint of a known architecture is one more row."""
 
+from kinescribe.catalog.papercut import QUICK
 from kinescribe.catalog.spec import (
     DIFFUSERS_FILES,
     DISTORTED,
@@ -115,7 +116,7 @@ def _fine_tune(
 _PAPERCUT = ModelSpec(
     name="papercut",
     kind="text-to-video",
-    title="Papercut, the small embedded model: paper shapes that move, on any computer",
+    title="Papercut, small and embedded: paper shapes that move, in any number of steps, with guidance",
     licence="Apache-2.0",
     defaults=_defaults(16, 128, 128, steps=16, guidance=3.0),
     trained_frames=16,
@@ -211,6 +212,7 @@ _INSTRUCT_BASE = ModelSpec(
 )
 
 TEXT_TO_VIDEO = (
+    QUICK,
     _PAPERCUT,
     _BASE,
     _LEGACY,

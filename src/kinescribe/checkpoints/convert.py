@@ -9,21 +9,17 @@ import torch
 from torch import Tensor
 
 from kinescribe.catalog import Layout, model_spec
+from kinescribe.checkpoints.added import Added, added, own, with_added
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.export import write_diffusers
 from kinescribe.checkpoints.export_modelscope import write_modelscope
 from kinescribe.checkpoints.load import locate, require_files
-from kinescribe.checkpoints.lora import Lora, read_lora
+from kinescribe.checkpoints.lora import read_lora
 from kinescribe.checkpoints.native import write_native
-from kinescribe.checkpoints.read import is_finite
 from kinescribe.checkpoints.source import Part, Source, shared_files, unneeded
 from kinescribe.checkpoints.staging import Content, staged
 from kinescribe.checkpoints.store import folder_bytes, require_intact
-from kinescribe.errors import NumbersError, OptionError, WeightsError
-from kinescribe.models.adapters import LowRank, Place, changed
-
-Added = dict[Place, list[tuple[LowRank, float]]]
-"""The changes of each weight, and how strong each is."""
+from kinescribe.errors import OptionError, WeightsError
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -84,10 +80,10 @@ def convert(
     chosen = None if dtype is None else _DTYPES[dtype]
     configs = [part.config for part in source.parts if part.name in ("unet", "conditions", "text")]
     read = [read_lora(Path(path).expanduser(), configs, allow_partial=allow_partial) for path, _ in loras]
-    added = _added(read, [scale for _, scale in loras])
+    sums = added([*own(source), *zip(read, (scale for _, scale in loras), strict=True)])
     with staged(Path(out), overwrite=overwrite) as folder:
-        cannot_hold = writer(folder, _content(source, added), chosen) or ()
-        compared = _prove_equal(source, added, describe(folder, variant=None, spec=None), chosen)
+        cannot_hold = writer(folder, _content(source, sums), chosen) or ()
+        compared = _prove_equal(source, sums, describe(folder, variant=None, spec=None), chosen)
     return ConvertReport(
         source=str(source.path),
         layout=source.layout,
@@ -113,42 +109,27 @@ def _writer(to: str) -> Callable[[Path, Content, torch.dtype | None], tuple[str,
     return writers[to]
 
 
-def _added(loras: Sequence[Lora], scales: Sequence[float]) -> Added:
-    added: Added = {}
-    for lora, scale in zip(loras, scales, strict=True):
-        for change in lora.adapter.changes:
-            added.setdefault((change.network, change.weight), []).append((change, scale))
-    return added
-
-
-def _content(source: Source, added: Added) -> Content:
+def _content(source: Source, sums: Added) -> Content:
     return Content(
         configs={part.name: part.config for part in source.parts},
-        tensors={part.name: _tensors(part, added) for part in source.parts},
+        tensors={part.name: _tensors(part, sums) for part in source.parts},
         tokenizer=None if source.tokenizer is None else source.tokenizer.load(),
         schedule=source.schedule,
         spec=source.spec,
     )
 
 
-def _tensors(part: Part, added: Added) -> Iterator[tuple[str, Tensor]]:
+def _tensors(part: Part, sums: Added) -> Iterator[tuple[str, Tensor]]:
     """The part's tensors under our names, with what is added; its files are opened when the first is asked for."""
     weights, names = part.open()
-    for name, tensor in part.keymap.to_ours(lambda name: weights.read(names[name])):
-        changes = added.get((part.name, name))
-        whole = tensor if changes is None else changed(tensor, changes)
-        if changes is not None and not is_finite(whole):
-            raise NumbersError(
-                f"with its LoRAs {name} holds numbers too large for its format: use a smaller scale"
-            )
-        yield name, whole
+    yield from with_added(part.name, part.keymap.to_ours(lambda name: weights.read(names[name])), sums)
 
 
-def _prove_equal(source: Source, added: Added, target: Source, dtype: torch.dtype | None) -> int:
+def _prove_equal(source: Source, sums: Added, target: Source, dtype: torch.dtype | None) -> int:
     """Compare what was written with what was read, number by number; how many tensors were."""
     count = 0
     for before, after in zip(source.parts, target.parts, strict=True):
-        for (name, old), (_, new) in zip(_tensors(before, added), _tensors(after, {}), strict=True):
+        for (name, old), (_, new) in zip(_tensors(before, sums), _tensors(after, {}), strict=True):
             if not torch.equal(old if dtype is None else old.to(dtype), new):
                 raise WeightsError(f"{before.name}: {name} came out different: nothing was kept, report this")
             count += 1

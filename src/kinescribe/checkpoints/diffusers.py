@@ -121,7 +121,7 @@ def describe_diffusers(
         ),
         schedule=schedule_config(folder, scheduler),
         spec=spec or _unknown(folder, unet_table, scheduler, vae, family),
-        **(_picture_parts(folder, unet_table, variant) if pictured else {}),
+        **(_picture_parts(folder, unet_table, variant) if pictured else {}),  # type: ignore[arg-type]
     )
 
 

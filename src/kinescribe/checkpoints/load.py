@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kinescribe.catalog import CATALOG, ModelSpec, find_spec, model_spec
+from kinescribe.checkpoints.added import added, own, with_added
 from kinescribe.checkpoints.detect import describe
 from kinescribe.checkpoints.read import extremes, is_finite, open_weights
 from kinescribe.checkpoints.source import Part, Source, blank, shared_files, stand_in
@@ -88,11 +89,12 @@ def load_source(source: Source, *, device: torch.device, dtype: torch.dtype | No
     dtype = dtype or opened["unet"][0].dtype
     tokenizer = None if source.tokenizer is None else source.tokenizer.load()
     _require_fit(source, tokenizer)
-    digest = hashlib.sha256()
+    digest, sums = hashlib.sha256(), added(own(source))
     networks: dict[str, Any] = {"text": None}
     for part in source.parts:
         weights, names = opened[part.name]
         tensors = part.keymap.to_ours(lambda name, w=weights, n=names: w.read(n[name]))  # type: ignore[misc]
+        tensors = with_added(part.name, tensors, sums)
         network = _network(part, source.spec)
         networks[part.name] = _filled(network, part, _sampled(tensors, digest), device, dtype)
     return Components(

@@ -1,6 +1,8 @@
 """Our own layout: one folder, safetensors, a ``kinescribe.json`` with every size and the sums of all files.
 
 kinescribe.json   unet.safetensors   vae.safetensors   [text | conditions | vision].safetensors   [tokenizer.json]
+
+A model that is another one with a LoRA names that file under ``lora``, and shares the rest (``siblings``).
 """
 
 import dataclasses
@@ -95,7 +97,7 @@ def write_native(folder: Path, content: Content, *, dtype: torch.dtype | None) -
     for name, items in content.tensors.items():
         write_tensors(folder / f"{name}.safetensors", items, dtype=dtype)
     document: dict[str, Any] = {"format": FORMAT, "kind": content.spec.kind}
-    document["spec"] = _spec_table(content.spec)
+    document["spec"] = spec_table(content.spec)
     document |= {name: _told(config) for name, config in content.configs.items()}
     document["schedule"] = _told(content.schedule)
     if content.tokenizer is not None:
@@ -138,8 +140,19 @@ def describe_native(folder: Path) -> Source:
         tokenizer=tokenizer,
         schedule=_made(path, ScheduleConfig, _table(path, document, "schedule")),
         spec=spec,
+        lora=_lora(folder, document),
         **parts,  # type: ignore[arg-type]
     )
+
+
+def _lora(folder: Path, document: Mapping[str, Any]) -> Path | None:
+    name = document.get("lora")
+    if name is None:
+        return None
+    path = inside(folder, str(name))
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing: fetch the model again")
+    return path
 
 
 def _needed(spec: ModelSpec) -> list[PartName]:
@@ -161,7 +174,8 @@ def _told(config: Any) -> dict[str, Any]:
     return {name: value for name, value in table.items() if value != assumed[name]}
 
 
-def _spec_table(spec: ModelSpec) -> dict[str, Any]:
+def spec_table(spec: ModelSpec) -> dict[str, Any]:
+    """What a configuration says of a row of the catalog."""
     table = dataclasses.asdict(spec)
     # Where a model is published and whether it comes with the package is the catalog's to say.
     elsewhere = {"sources", "embedded", "kind"}

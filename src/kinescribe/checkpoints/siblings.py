@@ -13,7 +13,7 @@ from kinescribe.catalog import CATALOG
 from kinescribe.checkpoints.files import read_json
 from kinescribe.errors import WeightsError
 
-LENDABLE = ("text", "vae")
+LENDABLE = ("text", "vae", "unet")
 
 
 def shared_sums(config: Path) -> dict[str, tuple[int, str]]:
@@ -40,7 +40,8 @@ def share(config: Path, embedded: str) -> tuple[str, ...]:
     document = read_json(config)
     theirs = read_json(config.parent / ".." / embedded / config.name)["files"]
     files, shared = document["files"], document.get("shared", {})
-    names = {part: f"{part}.safetensors" for part in LENDABLE}
+    # what had the same UNet as well would be the same model
+    names = {part: f"{part}.safetensors" for part in LENDABLE if part != "unet"}
     same = [part for part, name in names.items() if name in files and files[name] == theirs.get(name)]
     for part in same:
         shared[part] = {"from": embedded, **files.pop(names[part])}

@@ -158,7 +158,10 @@ class TokenizerFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A whole model on disk; parts that the model does not have are None."""
+    """A whole model on disk; parts that the model does not have are None.
+
+    ``lora`` is a file of the model's own, of changes that belong to its weights.
+    """
 
     layout: Layout
     path: Path
@@ -170,6 +173,7 @@ class Source:
     spec: ModelSpec
     conditions: Part | None = None
     vision: Part | None = None
+    lora: Path | None = None
 
     @property
     def parts(self) -> Iterator[Part]:

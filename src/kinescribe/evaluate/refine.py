@@ -18,7 +18,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinescribe.catalog import DEFAULT_MODEL
 from kinescribe.evaluate import command, report, scores
 from kinescribe.evaluate.conditioned import Frames, Refiner, latents_of, refinement_of
 from kinescribe.evaluate.generate import Making, generate
@@ -30,7 +29,7 @@ from kinescribe.pipelines.stages import decode
 from kinescribe.world.judge import Judge
 from kinescribe.world.render import render
 
-MODEL = "papercut-refine"
+MODEL, SMALL_MODEL = "papercut-refine", "papercut"
 SHOWN = 5
 GRID_COUNT = 48
 GRID_STRENGTHS = (0.01, 0.015, 0.02, 0.03)
@@ -254,7 +253,7 @@ def main() -> int:
     """Examine as the arguments say; the exit code of the error met, or 0."""
     parser = command.parser("refine", "Examine Papercut Refine.", model=MODEL, count=300, batch=20)
     parser.add_argument(
-        "--small", default=DEFAULT_MODEL, help=f"the model of small clips (default {DEFAULT_MODEL})"
+        "--small", default=SMALL_MODEL, help=f"the model of small clips (default {SMALL_MODEL})"
     )
     parser.add_argument("--strength", type=float, help="default: the model's")
     parser.add_argument(

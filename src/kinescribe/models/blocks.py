@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.convolution import PointwiseConv, Waiting, add, convolve
+from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, convolve
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.select import windows_serve
 from kinescribe.ops.slices import in_slices, rows_at_once
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, embedding: int, groups: int, dropout: float) -> None:
         super().__init__()
         self.norm1 = GroupNorm(groups, c_in, eps=1e-5, silu=True)
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.conv1 = ShiftedConv(c_in, c_out)
         self.embed = nn.Linear(embedding, c_out)
         self.norm2 = GroupNorm(groups, c_out, eps=1e-5, silu=True)
         self.dropout = nn.Dropout(dropout)
@@ -78,25 +78,19 @@ class ResidualBlock(nn.Module):
     ) -> Float[Tensor, "b o f h w"]:
         """``c_out`` channels; space and time keep their sizes.
 
-        ``shift`` is what ``embed`` makes of the time, and ``bias1``. Of a large clip some frames are worked on at a
-        time.
+        ``shift`` is what ``embed`` makes of the time, and the bias of ``conv1``. Of a large clip some frames are worked
+        on at a time.
         """
         b, _, _, h, w = x.shape
         return self.temporal(
             in_slices(lambda part: self._frames(part, shift), x, 2, rows_at_once() // (b * h * w))
         )
 
-    @property
-    def bias1(self) -> Tensor:
-        """The bias of the first convolution: one more shift, which costs next to nothing where those are made."""
-        assert self.conv1.bias is not None
-        return self.conv1.bias
-
     def _frames(
         self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
         flat = pictures(x)
-        y = self.norm2(F.conv2d(self.norm1(flat), self.conv1.weight, padding=1), shift)
+        y = self.norm2(self.conv1(self.norm1(flat)), shift)
         y, waiting = convolve(self.dropout(y), self.conv2)
         return clips(add(self.shortcut(flat), y, waiting), len(x))
 

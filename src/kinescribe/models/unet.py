@@ -227,7 +227,7 @@ class UNet(nn.Module):
     @property
     def _shifts(self) -> list[Tensor]:
         """What every residual block adds to the shift that it makes of the time."""
-        return [block.bias1 for block in self.residuals]
+        return [block.conv1.bias for block in self.residuals]
 
     def lay_together(self) -> None:
         """Lay weights that read the same input behind each other in memory, so that they become one product."""

@@ -22,6 +22,19 @@ def convolve(x: Float[Tensor, "n c h w"], conv: nn.Conv2d) -> tuple[Float[Tensor
     return out, conv.bias[None]
 
 
+class ShiftedConv(nn.Conv2d):
+    """A 3 x 3 convolution without its bias, which its caller adds to the shift of the norm behind it."""
+
+    bias: nn.Parameter
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
+        """Same height and width."""
+        return F.conv2d(x, self.weight, padding=1)
+
+
 class PointwiseConv(nn.Conv2d):
     """A convolution of one pixel, which in channels-last memory is a linear layer of every pixel."""
 

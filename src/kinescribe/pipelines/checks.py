@@ -4,7 +4,7 @@ import torch
 from pydantic import ValidationError
 
 import kinescribe
-from kinescribe.catalog import ModelSpec, default_model
+from kinescribe.catalog import ModelSpec
 from kinescribe.components import Components
 from kinescribe.errors import OptionError
 from kinescribe.media.recipe import REQUESTS, AnyRequest, AppliedLora, Recipe, SourceInput
@@ -50,7 +50,7 @@ def say_if_strong(strength: float, spec: ModelSpec) -> None:
     if spec.refinement is not None and spec.refinement.consistent_start and strength > learned:
         say(
             f"{spec.name} has learned to refine at a strength of up to {learned:g}: at {strength:g} it leaves noise. "
-            f"To tell a clip in other words use {default_model('text-to-video')}"
+            "To tell a clip in other words use a text-to-video model, such as papercut"
         )
 
 

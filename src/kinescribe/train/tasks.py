@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
-from kinescribe.catalog import CATALOG, DEFAULT_MODEL
+from kinescribe.catalog import CATALOG
 from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
@@ -126,7 +126,7 @@ class TextToVideoTask:
 
     def export(self, model: Denoising, folder: Path) -> None:
         """UNet, text tower, autoencoder, tokenizer and schedule."""
-        spec = CATALOG[DEFAULT_MODEL]
+        spec = CATALOG["papercut"]
         weights.write_model(folder, model, self.vae, self.tokenizer, self.config.schedule, spec)
 
 

@@ -205,7 +205,7 @@ def test_a_doubtful_prompt_of_a_list_fails_alone_and_is_not_made(
 ) -> None:
     (tmp_path / "list.txt").write_text("a red ball\na wug\na cat\n")
     done = cli("generate", "--prompts", "list.txt", *SMALL, "--strict-prompt")
-    assert done.code == 1 and "line 2: papercut does not know 'wug'" in done.err
+    assert done.code == 1 and "line 2: papercut-quick does not know 'wug'" in done.err
     assert [request.prompt for request in pipeline.made] == ["a red ball", "a cat"]
 
 

@@ -72,8 +72,8 @@ def test_a_task_that_there_is_not_lists_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("task", "name"),
     [
-        (None, "papercut"),
-        ("text-to-video", "papercut"),
+        (None, "papercut-quick"),
+        ("text-to-video", "papercut-quick"),
         ("image-to-video", "papercut-animate"),
         ("video-to-video", "papercut-refine"),
     ],
