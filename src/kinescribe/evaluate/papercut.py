@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from kinescribe.catalog import DEFAULT_MODEL
 from kinescribe.components import Components
 from kinescribe.evaluate import command, motion, report, scores
 from kinescribe.evaluate.generate import Making, generate
@@ -27,6 +26,7 @@ from kinescribe.perf.presets import SPEEDS
 from kinescribe.world.judge import Judge
 from kinescribe.world.render import render
 
+MODEL = "papercut"
 SHOWN = 40
 PAIR_SHARE = 5
 """One two-subject prompt for so many single ones."""
@@ -123,7 +123,7 @@ def _where(part: Judged, chosen: Sequence[bool]) -> Judged:
 
 def main() -> int:
     """Examine as the arguments say; the exit code of the error met, or 0."""
-    parser = command.parser("papercut", "Examine Papercut.", model=DEFAULT_MODEL, count=500, batch=50)
+    parser = command.parser("papercut", "Examine Papercut.", model=MODEL, count=500, batch=50)
     parser.add_argument(
         "--grid", action="store_true", help="compare guidance and steps instead, on up to 128 prompts"
     )
