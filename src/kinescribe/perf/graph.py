@@ -139,6 +139,7 @@ class RecordedDecoder:
         self._everywhere = record is not None
         self._recordings = _Recordings[_Decoding](MOST_PICTURES)
         self._enlarging = [module for module in vae.modules() if isinstance(module, UpsampleConv)]
+        self._weights = tuple(vae.parameters())
 
     def __call__(self, latents: Tensor) -> Tensor:
         """As ``vae.decode(latents)``, with equal numbers; raises what that raises."""
@@ -147,7 +148,7 @@ class RecordedDecoder:
         for convolution in self._enlarging:
             convolution.keep()
         kept = (convolution.kept_at for convolution in self._enlarging)
-        weights = (weight.data_ptr() for weight in self._vae.parameters())
+        weights = (weight.data_ptr() for weight in self._weights)
         mode = torch.is_inference_mode_enabled()
         key = (mode, latents.shape, latents.dtype, latents.device, *weights, *kept)
         try:

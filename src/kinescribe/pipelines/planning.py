@@ -18,7 +18,7 @@ from kinescribe.perf.demand import Work
 from kinescribe.perf.fit import choose, is_roomy, within
 from kinescribe.perf.fp8 import forget, require_eight_bits
 from kinescribe.perf.outline import Outline, loaded, outline_of, published
-from kinescribe.perf.plan import Device, Plan, Rung, gb, ladder, need, planned
+from kinescribe.perf.plan import Device, Plan, Rung, gb, ladder, need, planned, quick
 from kinescribe.perf.presets import SPEEDS
 from kinescribe.perf.speed import speeds
 from kinescribe.pipelines.denoise import windows_of
@@ -89,8 +89,11 @@ def prepare(components: Components, works: Sequence[Work]) -> Work:
     """
     if works[-1].eight_bits:
         require_eight_bits(components.device, components.dtype)
-    model, device = loaded(components), _held(device_of(components), works[-1])
-    memory = components.memory
+    model, memory = loaded(components), components.memory
+    device = _held(standing(components.device), works[-1])
+    if memory == "low" or quick(model, works[-1], within(device, memory)) is None:
+        # only now, for there are thousands: what the model's own weights hold is free for it as well
+        device = _held(device_of(components), works[-1])
     work = next((work for work in works[:-1] if is_roomy(model, work, device, memory)), works[-1])
     plan = choose(model, work, device, memory)
     if plan.stages and not work.eight_bits:  # memory is tight, and another request may have left copies
@@ -225,8 +228,9 @@ def known_free(device: torch.device) -> int:
 
 def slow_note(components: Components, model: Outline, work: Work, plan: Plan) -> str | None:
     """One line with about how many minutes and gigabytes a large model takes on a processor; else None."""
-    count = sum(weight.numel() for weight in components.unet.parameters())
-    if components.device.type != "cpu" or count < LARGE:
+    if components.device.type != "cpu":
+        return None
+    if sum(weight.numel() for weight in components.unet.parameters()) < LARGE:
         return None
     device = device_of(components)
     known = costs(model, work, plan, device.kind, speeds(components.device, components.dtype))
