@@ -11,7 +11,7 @@ from kinescribe.catalog import ModelSpec
 from kinescribe.checkpoints.families import family_of
 from kinescribe.checkpoints.modelscope import TEXT, VAE, VIT_H, unet_config
 from kinescribe.checkpoints.modelscope_stages import conditions_config
-from kinescribe.checkpoints.source import Config, PartName, Source, blank
+from kinescribe.checkpoints.source import Config, PartName, Source, blank, seen
 from kinescribe.components import Components
 from kinescribe.models.image_conditions import ImageConditionsConfig
 from kinescribe.models.skip_filter import SR600, FourierSkipFilter
@@ -111,4 +111,4 @@ def _network(config: Config, dtype: torch.dtype, *, filtered: bool = False) -> n
 
 @lru_cache(maxsize=32)
 def _numbers(config: Config) -> int:
-    return sum(weight.numel() for weight in _network(config, torch.float32).parameters())
+    return sum(weight.numel() for weight in seen(config).parameters())
