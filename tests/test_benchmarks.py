@@ -110,6 +110,15 @@ def run(script: str, *arguments: str) -> None:
 
 
 @pytest.mark.slow
+def test_loading_is_timed_in_processes_of_its_own(tmp_path: Path) -> None:
+    out, folder = tmp_path / "load.json", ROOT / "src" / "kinescribe" / "assets" / "papercut"
+    run("benchmarks/load.py", str(folder), "--runs", "2", "--device", "cpu", "--out", str(out))
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert len(result["load_seconds"]) == 2 and min(result["load_seconds"]) > 0
+    assert result["gigabytes"] == pytest.approx(0.017, rel=0.05)
+
+
+@pytest.mark.slow
 def test_presets_are_measured_beside_the_exact_clip(tmp_path: Path) -> None:
     out = tmp_path / "presets.json"
     run(
