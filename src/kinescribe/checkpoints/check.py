@@ -7,6 +7,7 @@ from typing import Literal
 
 from kinescribe.catalog import Kind, Layout
 from kinescribe.checkpoints import diffusers, modelscope
+from kinescribe.checkpoints.added import own
 from kinescribe.checkpoints.detect import describe, known_by_name, layout_of
 from kinescribe.checkpoints.files import read_json
 from kinescribe.checkpoints.load import locate
@@ -200,6 +201,13 @@ def _networks(path: Path, source: Source) -> Iterator[FileItem]:
         else:
             role = " and ".join(other.name for other in source.parts if other.wanted == part.wanted)
             yield from (_item(path, Path(name), role, "missing", "") for name in part.wanted.split(", "))
+    if source.lora is not None:
+        try:
+            (lora, _), *_ = own(source)
+        except WeightsError as error:
+            yield _item(path, source.lora, "lora", "damaged", str(error))
+        else:
+            yield _item(path, source.lora, "lora", "found", f"{lora.matched} layers")
 
 
 def _weights(path: Path, files: tuple[Path, ...], parts: list[Part]) -> list[FileItem]:

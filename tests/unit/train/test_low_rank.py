@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kinescribe.catalog import CATALOG
+from kinescribe.checkpoints.check import check_folder
 from kinescribe.checkpoints.convert import convert
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.checkpoints.native import save_native
@@ -104,6 +105,15 @@ def test_a_folder_without_its_lora_is_refused(tuned: Path, tmp_path: Path) -> No
     (out / LORA_FILE).unlink()
     with pytest.raises(WeightsError, match=LORA_FILE):
         load_components(out)
+
+
+def test_the_lora_is_checked_as_every_weight_file(tuned: Path, tmp_path: Path) -> None:
+    out = written(tuned, tmp_path)
+    items = {item.role: item for item in check_folder(out).items}
+    assert (items["lora"].state, items["lora"].detail) == ("found", "2 layers")
+    (out / LORA_FILE).write_bytes((out / LORA_FILE).read_bytes()[:-100])
+    items = {item.role: item for item in check_folder(out).items}
+    assert items["lora"].state == "damaged"
 
 
 def test_a_lora_elsewhere_is_refused(tuned: Path, tmp_path: Path) -> None:
