@@ -201,7 +201,9 @@ def _networks(path: Path, source: Source) -> Iterator[FileItem]:
         else:
             role = " and ".join(other.name for other in source.parts if other.wanted == part.wanted)
             yield from (_item(path, Path(name), role, "missing", "") for name in part.wanted.split(", "))
-    if source.lora is not None:
+    if source.lora is not None and not source.lora.is_file():
+        yield _item(path, source.lora, "lora", "missing", "")
+    elif source.lora is not None:
         try:
             (lora, _), *_ = own(source)
         except WeightsError as error:

@@ -110,6 +110,8 @@ def load_source(source: Source, *, device: torch.device, dtype: torch.dtype | No
 def require_files(source: Source) -> None:
     """Raise one ``WeightsError`` that names everything absent and what may stand in."""
     absent = [part for part in source.parts if not part.files]
+    if source.lora is not None and not source.lora.is_file():
+        raise WeightsError(f"{source.lora} is missing: fetch the model again")
     if not absent:
         return
     names = ", ".join(dict.fromkeys(part.wanted for part in absent))
@@ -199,7 +201,10 @@ def _moved(
 
 def _pinned(tensor: Tensor) -> Tensor:
     with torch.inference_mode():
-        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+        try:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+        except RuntimeError:  # the system grants no more pinned memory: slower, but as good
+            return tensor
 
 
 def _arrived(name: str, read: Future[Tensor], device: torch.device, dtype: torch.dtype) -> tuple[str, Tensor]:

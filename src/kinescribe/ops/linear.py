@@ -113,5 +113,5 @@ def _rows(x: Tensor) -> int:
 
 
 def _picture(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "1 n rows 1"]:
-    """Rows as a picture of them, channels-last, without a copy."""
+    """Rows as a picture of them, channels-last; without a copy where they lie behind each other."""
     return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

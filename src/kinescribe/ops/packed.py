@@ -30,7 +30,9 @@ def together(
             if bias is not None and extra is not None:
                 bias, more = bias + extra, None
             made = torch.split(F.linear(x, weight, bias), [layer.out_features for layer in layers], -1)
-    return made if more is None else tuple(one + vector for one, vector in zip(made, more, strict=True))
+    if more is None:
+        return made
+    return tuple(one + vector.to(one.dtype) for one, vector in zip(made, more, strict=True))
 
 
 def lay_together(layers: Sequence[nn.Linear]) -> None:

@@ -201,7 +201,7 @@ def _stretches(parameters: Iterable[nn.Parameter]) -> list[_Stretch]:
         last: _Stretch | None = None
         for parameter in sorted(there, key=lambda p: int(p.storage_offset()) * p.itemsize):
             begin = int(parameter.storage_offset()) * parameter.itemsize
-            end = begin + parameter.nbytes
+            end = begin + _extent(parameter)
             if last is None or begin > last.end:
                 last = _Stretch(parameter.untyped_storage(), begin, end, [])
                 found.append(last)
@@ -209,6 +209,14 @@ def _stretches(parameters: Iterable[nn.Parameter]) -> list[_Stretch]:
             last.parameters.append(parameter)
     first = {id(parameter): place for place, parameter in enumerate(given)}
     return sorted(found, key=lambda stretch: min(first[id(p)] for p in stretch.parameters))
+
+
+def _extent(parameter: nn.Parameter) -> int:
+    """Bytes from its first number to its last."""
+    steps = zip(parameter.shape, parameter.stride(), strict=True)
+    return (
+        (1 + sum((size - 1) * step for size, step in steps)) * parameter.itemsize if parameter.numel() else 0
+    )
 
 
 def _aligned(size: int) -> int:

@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,17 +63,20 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
+@cache
 def leave_no_gaps() -> None:
-    """Let torch's pieces of a GPU's memory grow instead of taking new ones, and give back those that lie unused.
+    """From now on let torch's pieces of a GPU's memory grow instead of taking new ones; those that lie unused go.
 
     Activations come and go in many sizes: with pieces of fixed sizes, a step of a large clip held 40 % more memory than
-    it used. Only where memory is tight, for pieces that grow are slower to get.
+    it used. For where memory is tight: pieces that grow are slower to get. Once asked for, it stays.
     """
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized() or torch.cuda.get_allocator_backend() != "native":
+    import torch
+
+    if torch.cuda.get_allocator_backend() != "native":
         return
     release()
-    torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+    tell = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # what later versions call it
+    (tell or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
 
 
 def peak_bytes() -> int:

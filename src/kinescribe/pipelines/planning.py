@@ -91,18 +91,18 @@ def prepare(components: Components, works: Sequence[Work]) -> Work:
         require_eight_bits(components.device, components.dtype)
     model, memory = loaded(components), components.memory
     device = _held(standing(components.device), works[-1])
-    if memory == "low" or quick(model, works[-1], within(device, memory)) is None:
+    if memory == "low" or quick(model, works[0], within(device, memory)) is None:
         # only now, for there are thousands: what the model's own weights hold is free for it as well
         device = _held(device_of(components), works[-1])
     work = next((work for work in works[:-1] if is_roomy(model, work, device, memory)), works[-1])
     plan = choose(model, work, device, memory)
     if plan.stages and not work.eight_bits:  # memory is tight, and another request may have left copies
         forget(components.unet)
-    if plan.stages and device.kind == "cuda":
-        leave_no_gaps()
     rungs = ladder(model, work, device)
     place = rungs.index(plan.rung)
     follow(components, plan, rungs[place + 1 :])
+    if plan.stages and device.kind == "cuda":
+        leave_no_gaps()
     if place:
         say(f"memory: {plan.rung.said} ({plan.rung.name}: {plan.why})")
     note = slow_note(components, model, work, plan)

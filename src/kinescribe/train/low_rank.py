@@ -20,7 +20,7 @@ from torch import Tensor
 from kinescribe.catalog import CATALOG, ModelSpec, model_spec
 from kinescribe.checkpoints.files import read_json, sha256
 from kinescribe.checkpoints.keymap import Aliases
-from kinescribe.checkpoints.load import load_components, locate
+from kinescribe.checkpoints.load import load_components, locate, require_files
 from kinescribe.checkpoints.native import describe_native, spec_table
 from kinescribe.checkpoints.siblings import LENDABLE
 from kinescribe.checkpoints.source import part
@@ -100,6 +100,8 @@ def write_low_rank(tuned: Path, base: str, spec: ModelSpec, numbers: int, out: P
     if base not in CATALOG or not CATALOG[base].embedded:
         raise DataError(f"base={base}: only what is shared with an embedded model can be left out")
     home = locate(base)
+    if not (out.parent / base / CONFIG_FILE).is_file():
+        raise DataError(f"{out}: what is shared lies in {base} beside it: choose a place beside that folder")
     before, after = (load_components(folder, dtype=torch.float32).unet for folder in (home, tuned))
     states = before.state_dict(), after.state_dict()
     sides = low_rank(*states, numbers)
@@ -117,13 +119,15 @@ def write_low_rank(tuned: Path, base: str, spec: ModelSpec, numbers: int, out: P
         }
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-    describe_native(out)
+    require_files(describe_native(out))
     return kept_share(*states, sides)
 
 
 def _shared(base: str, document: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """What the folder takes from the embedded one; the tuned model must not differ in it but for the UNet."""
     names = {part: f"{part}.safetensors" for part in LENDABLE}
+    if set(names.values()) != {name for name in theirs if name.endswith(".safetensors")}:
+        raise DataError(f"base={base}: it does not hold UNet, autoencoder and text tower itself, and no more")
     other = [
         part for part, name in names.items() if part != "unet" and document["files"].get(name) != theirs[name]
     ]

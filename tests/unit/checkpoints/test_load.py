@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from goldens import folder
+from kinescribe.checkpoints import load
 from kinescribe.checkpoints.load import load_components, locate
 from kinescribe.components import Components
 from kinescribe.errors import OptionError, WeightsError
@@ -285,3 +287,33 @@ def test_a_local_path_wakes_no_hub_and_no_socket() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_threads_that_read_ahead_keep_the_order_and_pass_errors_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = [(str(i), torch.full((3,), float(i))) for i in range(30)]
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor[0] == 20:
+            raise OSError("the disk is gone")
+        return tensor.clone()
+
+    def arrived(name: str, read: Any, *_: object) -> tuple[str, torch.Tensor]:
+        return name, read.result()
+
+    monkeypatch.setattr(load, "_pinned", pinned)
+    monkeypatch.setattr(load, "_arrived", arrived)
+    found = load._moved(iter(tensors), torch.device("cuda"), torch.float32)
+    for name, tensor in tensors[:20]:
+        got, copy = next(found)
+        assert got == name and torch.equal(copy, tensor) and copy is not tensor
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(found)
+
+
+def test_without_pinned_memory_weights_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: out of memory")
+
+    tensor = torch.ones(3)
+    monkeypatch.setattr(torch, "empty", refuse)
+    assert load._pinned(tensor) is tensor

@@ -84,3 +84,15 @@ def test_real_shortage_is_exit_4_and_leaves_no_file(tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 4 and last.startswith("error: out of memory while "), done.stderr
     assert "--" in last and "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["native", "cudaMallocAsync"])
+def test_pieces_grow_from_the_first_time_on(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: backend)
+    monkeypatch.setattr(torch._C, "_accelerator_setAllocatorSettings", told.append, raising=False)
+    memory.leave_no_gaps.cache_clear()
+    memory.leave_no_gaps()
+    memory.leave_no_gaps()
+    memory.leave_no_gaps.cache_clear()
+    assert told == (["expandable_segments:True"] if backend == "native" else [])

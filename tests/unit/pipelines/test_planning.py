@@ -12,7 +12,8 @@ from kinescribe.catalog import CATALOG
 from kinescribe.components import Components
 from kinescribe.errors import KinescribeWarning, MemoryLimitError, OptionError
 from kinescribe.options import image_to_video, text_to_video, video_to_video
-from kinescribe.perf.plan import RUNGS, Device, Plan
+from kinescribe.perf.outline import loaded
+from kinescribe.perf.plan import RUNGS, Device, Plan, quick
 from kinescribe.pipelines import planning
 from kinescribe.pipelines.planning import forecast, prepare, work_of
 from kinescribe.pipelines.settings import Settings, resolve, resolve_clip, resolve_picture
@@ -178,6 +179,25 @@ def test_weights_that_are_there_already_count_as_free(monkeypatch: pytest.Monkey
     assert planning.device_of(components) == Device(kind="cpu", free=1000 + held)
     monkeypatch.setattr(planning, "free_on", lambda _: None)
     assert planning.device_of(components).free >= planning.UNKNOWN
+
+
+def test_weights_that_are_there_count_for_the_largest_of_several_requests(
+    monkeypatch: pytest.MonkeyPatch, components: Components, job: Settings
+) -> None:
+    """What is free suffices for one clip without them, and for two only with them."""
+    one, two = (work_of(job, components.spec, clips=count) for count in (1, 2))
+    model, device = loaded(components), planning.device_of(components)
+    held = sum(weight.nbytes for network in components.networks for weight in network.parameters())
+    least = next(
+        free
+        for free in range(held, 1 << 34, 1 << 14)
+        if quick(model, one, replace(device, free=free)) is not None
+    )
+    monkeypatch.setattr(planning, "free_on", lambda _: least)
+    monkeypatch.setattr(planning, "quick", lambda *_: None if _[1] is two else quick(*_))
+    seen: list[int] = []
+    monkeypatch.setattr(planning, "is_roomy", lambda _m, _w, there, _b: seen.append(there.free) or True)
+    assert prepare(components, [two, one]) is two and seen == [least + held]
 
 
 def test_a_preset_is_part_of_the_work() -> None:

@@ -114,6 +114,9 @@ def test_the_lora_is_checked_as_every_weight_file(tuned: Path, tmp_path: Path) -
     (out / LORA_FILE).write_bytes((out / LORA_FILE).read_bytes()[:-100])
     items = {item.role: item for item in check_folder(out).items}
     assert items["lora"].state == "damaged"
+    (out / LORA_FILE).unlink()
+    items = {item.role: item for item in check_folder(out).items}
+    assert (items["lora"].state, items["unet"].state) == ("missing", "found")
 
 
 def test_a_lora_elsewhere_is_refused(tuned: Path, tmp_path: Path) -> None:
@@ -124,6 +127,13 @@ def test_a_lora_elsewhere_is_refused(tuned: Path, tmp_path: Path) -> None:
         load_components(out)
 
 
-def test_what_is_no_embedded_model_lends_nothing(tuned: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="embedded"):
-        write_low_rank(tuned, "modelscope-1.7b", CATALOG["papercut-quick"], 100, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [("modelscope-1.7b", "embedded"), ("papercut-quick", "does not hold"), (BASE, "beside it")],
+)
+def test_what_cannot_lend_is_refused(tuned: Path, tmp_path: Path, base: str, why: str) -> None:
+    if base == "papercut-quick":
+        (tmp_path / base).symlink_to(locate(base))
+    with pytest.raises(DataError, match=why):
+        write_low_rank(tuned, base, CATALOG["papercut-quick"], 100, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
