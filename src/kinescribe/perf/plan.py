@@ -17,6 +17,7 @@ from kinescribe.perf.calibration import (
     LATENTS,
     LOST,
     SMALL_THINGS,
+    SPARE,
     UNET_UNITS,
     VAE_UNITS,
     WORKSPACE,
@@ -126,13 +127,14 @@ class Stage:
 class Plan:
     """A rung and what it will need. ``pixels`` go through the autoencoder at once; ``why`` is one line.
 
-    ``stages`` is empty where so much is free that nothing was counted.
+    ``stages`` is empty where so much is free that nothing was counted. ``spare`` bytes are to stay free at least.
     """
 
     rung: Rung
     pixels: int
     stages: tuple[Stage, ...]
     why: str
+    spare: int = 0
 
     @property
     def peak(self) -> int:
@@ -187,13 +189,14 @@ def planned(model: Outline, work: Work, device: Device, rung: Rung) -> Plan:
     """What a rung needs, whether or not it fits."""
     together = _together(model, work, device, rung)
     stages = tuple(_stage(name, model, work, device, rung, together) for name in work.stages(model))
-    plan = Plan(rung=rung, pixels=together * work.width * work.height, stages=stages, why="")
+    spare = SPARE[device.kind]
+    plan = Plan(rung=rung, pixels=together * work.width * work.height, stages=stages, why="", spare=spare)
     return replace(plan, why=f"{gb(need(plan))} needed, {gb(device.free)} free")
 
 
 def need(plan: Plan) -> int:
-    """Bytes that must be free for a plan: its peak and what an allocator loses."""
-    return max((round(s.peak + LOST * (s.peak - s.weights)) for s in plan.stages), default=0)
+    """Bytes that must be free for a plan: its peak and what an allocator loses or wants beside it."""
+    return max((s.peak + max(round(LOST * (s.peak - s.weights)), plan.spare) for s in plan.stages), default=0)
 
 
 def gb(count: int) -> str:
