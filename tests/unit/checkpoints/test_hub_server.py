@@ -23,6 +23,8 @@ REVISION = "5" * 40
 WEIGHTS = "unet/diffusion_pytorch_model.bin"
 WHOLE = 25_000_000  # the client writes 10 MiB at a time
 PIECE = 1 << 18
+OTHERS = 20_000
+"""Bytes of the largest file beside the weights."""
 
 
 def published() -> dict[str, bytes]:
@@ -30,7 +32,7 @@ def published() -> dict[str, bytes]:
     return {
         "model_index.json": b"{}",
         "README.md": b"not asked for",
-        "vae/diffusion_pytorch_model.bin": random.bytes(20_000),
+        "vae/diffusion_pytorch_model.bin": random.bytes(OTHERS),
         WEIGHTS: random.bytes(WHOLE),
     }
 
@@ -115,7 +117,7 @@ def pull(address: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def arrived(models: Path) -> int:
-    """Bytes of the weights that are on the disk so far."""
+    """Bytes of the largest file that is on its way; more than ``OTHERS`` are those of the weights."""
     return max((path.stat().st_size for path in models.rglob("*.incomplete")), default=0)
 
 
@@ -123,7 +125,7 @@ def kill_in_the_middle(address: str, home: Path, folder: Path) -> int:
     Hub.pause = 0.02
     child = pull(address, folder)
     ends = time.monotonic() + 60
-    while arrived(home) == 0 and child.poll() is None and time.monotonic() < ends:
+    while arrived(home) <= OTHERS and child.poll() is None and time.monotonic() < ends:
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
