@@ -1,7 +1,12 @@
 """Papercut's sisters in the package: one needs few steps, one continues a still, one enlarges a clip."""
 
+from dataclasses import replace
+
 from kinescribe.catalog.spec import Defaults, ModelSpec, PictureInput, Refinement
 
+_DEFAULTS = Defaults(
+    frames=16, width=128, height=128, fps=8.0, steps=16, guidance=3.0, sampler="dpmpp_2m", negative_prompt=""
+)
 _OWN_WORLD = "knows only Papercut's own small paper world; words outside it are named and left out"
 
 QUICK = ModelSpec(
@@ -9,16 +14,7 @@ QUICK = ModelSpec(
     kind="text-to-video",
     title="Papercut in four steps, the small embedded model: paper shapes that move, on any computer",
     licence="Apache-2.0",
-    defaults=Defaults(
-        frames=16,
-        width=128,
-        height=128,
-        fps=8.0,
-        steps=4,
-        guidance=1.0,
-        sampler="ddim",
-        negative_prompt="",
-    ),
+    defaults=replace(_DEFAULTS, steps=4, guidance=1.0, sampler="ddim"),
     trained_frames=16,
     grid=8,
     noise="own",
@@ -34,16 +30,7 @@ ANIMATE = ModelSpec(
     kind="image-to-video",
     title="Papercut Animate, small and embedded: 16 frames of 128 x 128 that begin with a still of Papercut",
     licence="Apache-2.0",
-    defaults=Defaults(
-        frames=16,
-        width=128,
-        height=128,
-        fps=8.0,
-        steps=16,
-        guidance=3.0,
-        sampler="dpmpp_2m",
-        negative_prompt="",
-    ),
+    defaults=_DEFAULTS,
     trained_frames=16,
     grid=8,
     noise="own",
@@ -64,16 +51,7 @@ REFINE = ModelSpec(
     kind="video-to-video",
     title="Papercut Refine, small and embedded: clips of Papercut anew at 256 x 256",
     licence="Apache-2.0",
-    defaults=Defaults(
-        frames=16,
-        width=256,
-        height=256,
-        fps=8.0,
-        steps=4,
-        guidance=1.0,
-        sampler="dpmpp_2m",
-        negative_prompt="",
-    ),
+    defaults=replace(_DEFAULTS, width=256, height=256, steps=4, guidance=1.0),
     trained_frames=16,
     grid=8,
     noise="own",

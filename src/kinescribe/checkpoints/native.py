@@ -102,7 +102,7 @@ def write_native(folder: Path, content: Content, *, dtype: torch.dtype | None) -
     document["schedule"] = _told(content.schedule)
     if content.tokenizer is not None:
         document["tokenizer"] = _write_tokenizer(folder, content.tokenizer)
-    document["files"] = {path.name: _entry(path) for path in sorted(folder.iterdir())}
+    document["files"] = {path.name: file_entry(path) for path in sorted(folder.iterdir())}
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
@@ -158,7 +158,8 @@ def _needed(spec: ModelSpec) -> list[PartName]:
     return names if spec.picture is None else [*names, "conditions", "vision"]
 
 
-def _entry(path: Path) -> dict[str, int | str]:
+def file_entry(path: Path) -> dict[str, int | str]:
+    """What a configuration says of a file beside it."""
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 

@@ -13,7 +13,9 @@ from kinescribe.catalog import CATALOG
 from kinescribe.checkpoints.files import read_json
 from kinescribe.errors import WeightsError
 
-LENDABLE = ("text", "vae", "unet")
+LENDABLE = ("text", "vae")
+LENDABLE_WITH_LORA = ("unet", *LENDABLE)
+"""What had the same UNet and no LoRA of its own would be the same model."""
 
 
 def shared_sums(config: Path) -> dict[str, tuple[int, str]]:
@@ -22,9 +24,12 @@ def shared_sums(config: Path) -> dict[str, tuple[int, str]]:
     Raises:
         WeightsError: an entry is malformed, or names anything but an embedded model.
     """
-    table = read_json(config).get("shared", {})
+    document = read_json(config)
+    table, lendable = document.get("shared", {}), LENDABLE_WITH_LORA if "lora" in document else LENDABLE
     try:
-        return {_place(part, entry): (entry["bytes"], entry["sha256"]) for part, entry in table.items()}
+        return {
+            _place(part, entry, lendable): (entry["bytes"], entry["sha256"]) for part, entry in table.items()
+        }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{config}: its shared parts are malformed ({error}): fetch it again") from error
 
@@ -40,8 +45,7 @@ def share(config: Path, embedded: str) -> tuple[str, ...]:
     document = read_json(config)
     theirs = read_json(config.parent / ".." / embedded / config.name)["files"]
     files, shared = document["files"], document.get("shared", {})
-    # what had the same UNet as well would be the same model
-    names = {part: f"{part}.safetensors" for part in LENDABLE if part != "unet"}
+    names = {part: f"{part}.safetensors" for part in LENDABLE}
     same = [part for part, name in names.items() if name in files and files[name] == theirs.get(name)]
     for part in same:
         shared[part] = {"from": embedded, **files.pop(names[part])}
@@ -52,9 +56,9 @@ def share(config: Path, embedded: str) -> tuple[str, ...]:
     return tuple(same)
 
 
-def _place(part: str, entry: dict[str, Any]) -> str:
+def _place(part: str, entry: dict[str, Any], lendable: tuple[str, ...]) -> str:
     spec = CATALOG.get(entry["from"])
-    if part not in LENDABLE or spec is None or not spec.embedded:
+    if part not in lendable or spec is None or not spec.embedded:
         raise ValueError(f"{part!r} from {entry['from']!r}")
     if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
         raise ValueError(f"the sum of {part!r}")

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, both, convolve
+from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, convolve
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.select import windows_serve
 from kinescribe.ops.slices import in_slices, rows_at_once
@@ -67,7 +67,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = GroupNorm(groups, c_out, eps=1e-5, silu=True)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.shortcut = None if c_in == c_out else PointwiseConv(c_in, c_out)
+        self.shortcut = nn.Identity() if c_in == c_out else PointwiseConv(c_in, c_out)
         self.temporal = TemporalConvBlock(c_out, groups, dropout)
         nn.init.zeros_(self.conv2.weight)
         if self.conv2.bias is not None:
@@ -92,10 +92,7 @@ class ResidualBlock(nn.Module):
         flat = pictures(x)
         y = self.norm2(self.conv1(self.norm1(flat)), shift)
         y, waiting = convolve(self.dropout(y), self.conv2)
-        if self.shortcut is not None:
-            flat, more = convolve(flat, self.shortcut)
-            waiting = both(waiting, more)
-        return clips(add(flat, y, waiting), len(x))
+        return clips(add(self.shortcut(flat), y, waiting), len(x))
 
 
 class Downsample(nn.Module):

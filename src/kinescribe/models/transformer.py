@@ -10,7 +10,7 @@ from kinescribe.models.conditions import spread
 from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
-from kinescribe.ops.linear import Linear, leaves_bias, leaving_bias, linear_add, linear_geglu, linear_onto
+from kinescribe.ops.linear import Linear, leaves_bias, linear_add, linear_geglu, linear_onto
 from kinescribe.ops.packed import together
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import pictures
@@ -107,10 +107,8 @@ class SpatialTransformer(nn.Module):
         s, _, f, h, w = x.shape
         b = len(keys[0])
         layer = self.layer
-        y, lacking = leaving_bias(
-            rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"), self.project_in
-        )
-        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y, lacking)), lacking=lacking)
+        y = self.project_in(rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"))
+        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
         ahead = layer.feed_forward.ahead(y)
         y, normed = layer.norm3.added(y, layer.attention2(normed, keys), ahead)
@@ -147,8 +145,8 @@ class TemporalTransformer(nn.Module):
 
     def _pixels(self, y: Float[Tensor, "b f n c"]) -> Float[Tensor, "b f n d"]:
         layer = self.layer
-        y, lacking = leaving_bias(y, self.project_in)
-        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y, lacking)), lacking=lacking)
+        y = self.project_in(y)
+        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         ahead = layer.feed_forward.ahead(y)
         y, normed = layer.norm3.added(y, layer.attention2(normed), ahead)
         return layer.feed_forward(normed, y, ahead)

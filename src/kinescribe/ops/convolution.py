@@ -18,17 +18,8 @@ def convolve(x: Float[Tensor, "n c h w"], conv: nn.Conv2d) -> tuple[Float[Tensor
     """
     if conv.bias is None or not kernels_serve(x, conv.weight, conv.bias):
         return conv(x), None
-    if isinstance(conv, PointwiseConv):
-        return conv.product(x, None), conv.bias[None]
     out = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
     return out, conv.bias[None]
-
-
-def both(one: Waiting, other: Waiting) -> Waiting:
-    """What waits of two results that are to be added."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
 
 
 class ShiftedConv(nn.Conv2d):
@@ -54,13 +45,7 @@ class PointwiseConv(nn.Conv2d):
         """As the library's; on a GPU by its matrix product, which adds the bias on the way."""
         if not kernels_serve(x, self.weight, self.bias):
             return super().forward(x)
-        return self.product(x, self.bias)
-
-    def product(
-        self, x: Float[Tensor, "n c h w"], bias: Float[Tensor, " o"] | None
-    ) -> Float[Tensor, "n o h w"]:
-        """The convolution as a linear layer with that bias."""
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), bias).permute(0, 3, 1, 2)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 def lay_channels_last(network: nn.Module) -> None:

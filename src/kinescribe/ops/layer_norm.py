@@ -16,19 +16,14 @@ def layer_norm_reference(
 
 
 def layer_norm(
-    x: Float[Tensor, "*rows d"],
-    weight: Float[Tensor, " d"],
-    bias: Float[Tensor, " d"],
-    eps: float,
-    *,
-    lacking: Float[Tensor, " d"] | None = None,
+    x: Float[Tensor, "*rows d"], weight: Float[Tensor, " d"], bias: Float[Tensor, " d"], eps: float
 ) -> Float[Tensor, "*rows d"]:
-    """:func:`layer_norm_reference` of ``x + lacking``, in the version that suits the device."""
-    if kernels_serve(x, weight, bias, lacking):
+    """:func:`layer_norm_reference`, in the version that suits the device."""
+    if kernels_serve(x, weight, bias):
         from kinescribe.ops.layer_norm_triton import layer_norm_op
 
-        return layer_norm_op(x, weight, bias, eps, lacking)
-    return F.layer_norm(x if lacking is None else x + lacking, weight.shape, weight, bias, eps)
+        return layer_norm_op(x, weight, bias, eps)
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
 def add_layer_norm(
@@ -40,14 +35,12 @@ def add_layer_norm(
     *,
     waiting: Float[Tensor, " d"] | None = None,
     ahead: Float[Tensor, " d"] | None = None,
-    lacking: Float[Tensor, " d"] | None = None,
 ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
-    """``x + lacking + y + waiting + ahead``, and its :func:`layer_norm`, without ``ahead``; it is read once less."""
-    if kernels_serve(x, y, weight, bias, waiting, ahead, lacking):
+    """``x + y + waiting + ahead``, and its :func:`layer_norm`, without ``ahead``; the sum is read once less."""
+    if kernels_serve(x, y, weight, bias, waiting, ahead):
         from kinescribe.ops.layer_norm_triton import add_layer_norm_op
 
-        return add_layer_norm_op(x, y, weight, bias, eps, waiting, ahead, lacking)
-    x = x if lacking is None else x + lacking
+        return add_layer_norm_op(x, y, weight, bias, eps, waiting, ahead)
     total = x + y if waiting is None else x + (y + waiting)
     return total if ahead is None else total + ahead, layer_norm(total, weight, bias, eps)
 
@@ -55,22 +48,15 @@ def add_layer_norm(
 class LayerNorm(nn.LayerNorm):
     """The library's layer over one axis, with the parameters under the same names, through :func:`layer_norm`."""
 
-    def forward(
-        self, x: Float[Tensor, "*rows d"], lacking: Float[Tensor, " d"] | None = None
-    ) -> Float[Tensor, "*rows d"]:
-        """Same shape. A bias that ``x`` is ``lacking`` is added first."""
-        return layer_norm(x, self.weight, self.bias, self.eps, lacking=lacking)
+    def forward(self, x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """Same shape."""
+        return layer_norm(x, self.weight, self.bias, self.eps)
 
     def added(
         self,
         x: Float[Tensor, "*rows d"],
         branch: tuple[Float[Tensor, "*rows d"], Float[Tensor, " d"] | None],
         ahead: Float[Tensor, " d"] | None = None,
-        *,
-        lacking: Float[Tensor, " d"] | None = None,
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
         """:func:`add_layer_norm` of ``x`` and a branch, of which a bias may be waiting."""
-        y, waiting = branch
-        return add_layer_norm(
-            x, y, self.weight, self.bias, self.eps, waiting=waiting, ahead=ahead, lacking=lacking
-        )
+        return add_layer_norm(x, branch[0], self.weight, self.bias, self.eps, waiting=branch[1], ahead=ahead)

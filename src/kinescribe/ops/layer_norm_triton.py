@@ -13,9 +13,8 @@ TILE = 4096
 
 @triton.jit
 def _normalise(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, lacking_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, eps,
-    LACKING: tl.constexpr, ADD: tl.constexpr, WAITING: tl.constexpr, AHEAD: tl.constexpr, ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, eps,
+    ADD: tl.constexpr, WAITING: tl.constexpr, AHEAD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -23,12 +22,9 @@ def _normalise(
     mask = (row < rows)[:, None] & inside[None, :]
     place = row[:, None].to(tl.int64) * width + column[None, :]
     x = tl.load(x_ptr + place, mask=mask, other=0.0)
-    total = x.to(tl.float32)
-    if LACKING:
-        total += tl.load(lacking_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
-        x = total.to(x.dtype)
     if ADD:
-        total += tl.load(y_ptr + place, mask=mask, other=0.0).to(tl.float32)
+        y = tl.load(y_ptr + place, mask=mask, other=0.0)
+        total = x.to(tl.float32) + y.to(tl.float32)
         if WAITING:
             total += tl.load(waiting_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
         x = total.to(x.dtype)
@@ -47,12 +43,9 @@ def _normalise(
 
 def forward(
     x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float,
-    waiting: Tensor | None = None, ahead: Tensor | None = None, lacking: Tensor | None = None,
+    waiting: Tensor | None = None, ahead: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``x + lacking + y + waiting + ahead`` (``x`` itself without ``y``), and its norm, without ``ahead``.
-
-    Float32 inside.
-    """
+    """``x + y + waiting + ahead`` (``x`` itself without ``y``), and its norm, without ``ahead``; float32 inside."""
     x = x.contiguous()
     out = torch.empty_like(x)
     total = x if y is None else torch.empty_like(x)
@@ -60,30 +53,27 @@ def forward(
     rows, lanes = x.numel() // width, triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
     _normalise[(triton.cdiv(rows, tall),)](
-        x, x if y is None else y.contiguous(), weight, bias, bias if lacking is None else lacking,
-        bias if waiting is None else waiting, bias if ahead is None else ahead, total, out, rows, width, eps,
-        LACKING=lacking is not None, ADD=y is not None, WAITING=waiting is not None, AHEAD=ahead is not None,
-        ROWS=tall, WIDTH=lanes, num_warps=4,
+        x, x if y is None else y.contiguous(), weight, bias, bias if waiting is None else waiting,
+        bias if ahead is None else ahead, total, out, rows, width, eps, ADD=y is not None,
+        WAITING=waiting is not None, AHEAD=ahead is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
     )  # fmt: skip
     return total, out
 
 
 @operation("layer_norm")
-def layer_norm_op(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, lacking: Tensor | None = None
-) -> Tensor:
+def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """The norm of :func:`forward` as an operation that compilers know."""
-    return forward(x, None, weight, bias, eps, lacking=lacking)[1]
+    return forward(x, None, weight, bias, eps)[1]
 
 
 add_layer_norm_op = operation("add_layer_norm")(forward)
 
 
 @layer_norm_op.faked
-def _(x, weight, bias, eps, lacking=None):  # noqa: ARG001 - the shape is that of x
+def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
     return x.new_empty(x.shape)
 
 
 @add_layer_norm_op.faked
-def _(x, y, weight, bias, eps, waiting=None, ahead=None, lacking=None):  # noqa: ARG001
+def _(x, y, weight, bias, eps, waiting=None, ahead=None):  # noqa: ARG001
     return x.new_empty(x.shape), x.new_empty(x.shape)

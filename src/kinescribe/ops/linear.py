@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.convolution import add
 from kinescribe.ops.linear_fp8 import copy_of, linear_fp8
 from kinescribe.ops.select import kernels_serve, products_serve
 from kinescribe.ops.tiles import linear_tile
@@ -59,16 +58,12 @@ def linear_add(
         from kinescribe.ops.linear_triton import linear_add_op
 
         return linear_add_op(x, weight, bias, residual)
-    if not _plain() and kernels_serve(x, weight, bias, residual):
-        # with its bias the library wants memory set to zero first, for which a GPU waits as long as for a small product
-        total = add(_picture(residual), _picture(F.linear(x, weight)), bias[None])
-        return total.permute(0, 2, 3, 1).reshape(residual.shape)
     return residual + F.linear(x, weight, bias)
 
 
 def leaves_bias(x: Tensor, layer: nn.Linear) -> bool:
     """Whether the product of rows like ``x`` is faster without the layer's bias, which a kernel adds elsewhere."""
-    if _plain() or copy_of(layer.weight) is not None:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or copy_of(layer.weight) is not None:
         return False
     return kernels_serve(x, layer.weight, layer.bias)
 
@@ -92,26 +87,9 @@ class Linear(nn.Linear):
     def leaving_bias(
         self, x: Float[Tensor, "*rows k"]
     ) -> tuple[Float[Tensor, "*rows n"], Float[Tensor, " n"] | None]:
-        """:func:`leaving_bias` of this layer."""
-        return leaving_bias(x, self)
-
-
-def leaving_bias(
-    x: Float[Tensor, "*rows k"], layer: nn.Linear
-) -> tuple[Float[Tensor, "*rows n"], Float[Tensor, " n"] | None]:
-    """The layer, from which on a GPU the bias may be left out and come beside it."""
-    return (F.linear(x, layer.weight), layer.bias) if leaves_bias(x, layer) else (layer(x), None)
-
-
-def _plain() -> bool:
-    """Whether layers run as they are: with gradients, and in code that is compiled."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+        """The layer, from which on a GPU the bias may be left out and come beside it."""
+        return (F.linear(x, self.weight), self.bias) if leaves_bias(x, self) else (self(x), None)
 
 
 def _rows(x: Tensor) -> int:
     return x.numel() // x.shape[-1]
-
-
-def _picture(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "1 n rows 1"]:
-    """Rows as a picture of them, channels-last; without a copy where they lie behind each other."""
-    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

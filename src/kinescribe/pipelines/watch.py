@@ -75,16 +75,19 @@ class Watched:
 
 
 def first_bad_module(unet: UNet, calls: list[Call]) -> str:
-    """Name of the innermost module called whose output is the first to be not finite; runs the network once more.
+    """Name of the innermost module called that is the first to hold or to give a number that is not finite.
 
-    Operations that take a module's weights without calling it are found by the module around them.
+    Runs the network once more. Operations that take a module's weights without calling it are found by the module
+    around them.
     """
     found: list[str] = []
 
     def watch(name: str) -> object:
-        def hook(_module: nn.Module, _args: object, output: object) -> None:
+        def hook(module: nn.Module, _args: object, output: object) -> None:
             result = output[0] if isinstance(output, tuple) else output
-            if not found and isinstance(result, Tensor) and not bool(torch.isfinite(result).all()):
+            # a bias may be added elsewhere than where its module is called
+            seen = [*module.parameters(recurse=False), *([result] if isinstance(result, Tensor) else [])]
+            if not found and not all(bool(torch.isfinite(numbers).all()) for numbers in seen):
                 found.append(name)
 
         return hook

@@ -2,37 +2,22 @@
 
 What tuning changed in a UNet is written as products of low rank (Hu et al. 2021, arXiv 2106.09685), found by singular
 value decomposition. Ranks differ by layer: of all singular values those are kept that hold most of the change for the
-numbers that they cost. The folder holds the LoRA, in the words of diffusers, and shares all else with the embedded
-model that was tuned. Biases and norms stay as they were.
+numbers that they cost. The folder holds the LoRA and shares all else with the embedded model that was tuned. Biases
+and norms stay as they were.
 """
 
 import argparse
-import json
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from kinescribe.catalog import CATALOG, ModelSpec, model_spec
-from kinescribe.checkpoints.files import read_json, sha256
-from kinescribe.checkpoints.keymap import Aliases
-from kinescribe.checkpoints.load import load_components, locate, require_files
-from kinescribe.checkpoints.native import describe_native, spec_table
-from kinescribe.checkpoints.siblings import LENDABLE
-from kinescribe.checkpoints.source import part
-from kinescribe.checkpoints.staging import save_tensors, staged
-from kinescribe.checkpoints.store import CONFIG_FILE
+from kinescribe.catalog import ModelSpec, model_spec
+from kinescribe.checkpoints.load import load_components
+from kinescribe.checkpoints.lora_write import Sides, require_place, write_beside
 from kinescribe.errors import DataError, KinescribeError
-from kinescribe.models.unet import UNet
-
-LORA_FILE = "lora.safetensors"
-CARD = "README.md"
-Sides = tuple[Tensor, Tensor]
-"""`down` (r, i) and `up` (o, r) of a change."""
 
 
 def low_rank(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], numbers: int) -> dict[str, Sides]:
@@ -78,64 +63,14 @@ def kept_share(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], sides: M
     return sum(float(down.square().sum()) for down, _ in sides.values()) / whole if whole else 1.0
 
 
-def named(unet: UNet, sides: Mapping[str, Sides]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a file in fp16: `unet.LAYER.lora_A.weight` and `lora_B`, layers in the words of diffusers."""
-    keymap = part(unet.config, layout="diffusers", files=(), wanted="", aliases=Aliases()).keymap
-    for entry in keymap.entries:
-        if entry.ours not in sides:
-            continue
-        (down, up), (layer,) = sides[entry.ours], (name.removesuffix(".weight") for name in entry.foreign)
-        inside = keymap.shapes[entry.ours][1:]
-        ones = (1,) * (len(inside) - 1)
-        yield f"unet.{layer}.lora_A.weight", down.reshape(-1, *inside).half().contiguous()
-        yield f"unet.{layer}.lora_B.weight", up.reshape(*up.shape, *ones).half().contiguous()
-
-
 def write_low_rank(tuned: Path, base: str, spec: ModelSpec, numbers: int, out: Path) -> float:
-    """Write the folder, whole or not at all, over an earlier one whose card stays; the share of the change it holds.
-
-    Sampling is what the tuned model's folder says, name and description are those of `spec`. Raises `DataError` where
-    the two models do not fit, and the errors of reading and writing folders.
-    """
-    if base not in CATALOG or not CATALOG[base].embedded:
-        raise DataError(f"base={base}: only what is shared with an embedded model can be left out")
-    home = locate(base)
-    if not (out.parent / base / CONFIG_FILE).is_file():
-        raise DataError(f"{out}: what is shared lies in {base} beside it: choose a place beside that folder")
-    before, after = (load_components(folder, dtype=torch.float32).unet for folder in (home, tuned))
+    """Write the folder, see `lora_write.write_beside`, whose errors it raises; the share of the change it holds."""
+    require_place(out, base)
+    before, after = (load_components(folder, dtype=torch.float32).unet for folder in (base, tuned))
     states = before.state_dict(), after.state_dict()
     sides = low_rank(*states, numbers)
-    document, theirs = read_json(tuned / CONFIG_FILE), read_json(home / CONFIG_FILE)["files"]
-    with staged(out, overwrite=True) as folder:
-        save_tensors(folder / LORA_FILE, dict(named(before, sides)))
-        if (out / CARD).is_file():
-            shutil.copy(out / CARD, folder / CARD)
-        file = folder / LORA_FILE
-        document |= {
-            "spec": spec_table(spec),
-            "lora": LORA_FILE,
-            "files": {LORA_FILE: {"bytes": file.stat().st_size, "sha256": sha256(file)}},
-            "shared": _shared(base, document, theirs),
-        }
-        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-    require_files(describe_native(out))
+    write_beside(out, tuned, base, spec, before.config, sides)
     return kept_share(*states, sides)
-
-
-def _shared(base: str, document: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """What the folder takes from the embedded one; the tuned model must not differ in it but for the UNet."""
-    names = {part: f"{part}.safetensors" for part in LENDABLE}
-    if set(names.values()) != {name for name in theirs if name.endswith(".safetensors")}:
-        raise DataError(f"base={base}: it does not hold UNet, autoencoder and text tower itself, and no more")
-    other = [
-        part for part, name in names.items() if part != "unet" and document["files"].get(name) != theirs[name]
-    ]
-    if other:
-        raise DataError(
-            f"the tuned model's {other[0]} is not that of {base}: name the model that it was made of"
-        )
-    return {part: {"from": base, **theirs[name]} for part, name in names.items()}
 
 
 def main() -> int:

@@ -70,6 +70,7 @@ def test_a_shared_part_that_is_not_there_is_named(sister: Path) -> None:
         ("vae", {"from": "modelscope-1.7b"}),
         ("vae", {"from": None}),
         ("vae", {"sha256": ""}),
+        ("unet", {}),
         ("conditions", {}),
         ("../vae", {}),
     ],

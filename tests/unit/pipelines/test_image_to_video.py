@@ -228,7 +228,7 @@ def test_a_still_clip_is_a_warning(parts: Components, picture: np.ndarray) -> No
 
 def test_numbers_that_are_not_finite_name_step_and_module(parts: Components, picture: np.ndarray) -> None:
     with torch.no_grad():
-        parts.unet.middle.enter.conv1.weight[0] = torch.nan
+        parts.unet.middle.enter.conv1.bias[0] = torch.nan
     with pytest.raises(NumbersError, match=r"step 1 of 3 .*middle.enter.conv1"):
         ImageToVideoPipeline(parts)(picture, seed=1)
 

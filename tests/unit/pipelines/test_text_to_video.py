@@ -109,7 +109,7 @@ def test_the_recipe_makes_the_same_frames_again(pipe: TextToVideoPipeline) -> No
 
 def test_numbers_that_are_not_finite_name_step_and_module(components: Components) -> None:
     with torch.no_grad():
-        components.unet.middle.enter.conv1.weight[0] = torch.nan
+        components.unet.middle.enter.conv1.bias[0] = torch.nan
     with pytest.raises(NumbersError, match=r"step 1 of 3 .*middle.enter.conv1") as caught:
         TextToVideoPipeline(components)("a boat", seed=1)
     assert caught.value.exit_code == 5

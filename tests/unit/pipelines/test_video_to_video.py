@@ -282,7 +282,7 @@ def test_a_clip_in_windows_longer_than_trained_warns(pipe: VideoToVideoPipeline,
 
 def test_numbers_that_are_not_finite_name_step_and_module(parts: Components, clip: np.ndarray) -> None:
     with torch.no_grad():
-        parts.unet.middle.enter.conv1.weight[0] = torch.nan
+        parts.unet.middle.enter.conv1.bias[0] = torch.nan
     with pytest.raises(NumbersError, match=r"step 1 of .*middle.enter.conv1"):
         VideoToVideoPipeline(parts)(clip, seed=1)
 

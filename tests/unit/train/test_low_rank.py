@@ -11,10 +11,11 @@ from kinescribe.catalog import CATALOG
 from kinescribe.checkpoints.check import check_folder
 from kinescribe.checkpoints.convert import convert
 from kinescribe.checkpoints.load import load_components, locate
+from kinescribe.checkpoints.lora_write import LORA_FILE
 from kinescribe.checkpoints.native import save_native
 from kinescribe.errors import DataError, WeightsError
 from kinescribe.models.unet import UNet
-from kinescribe.train.low_rank import LORA_FILE, kept_share, low_rank, write_low_rank
+from kinescribe.train.low_rank import kept_share, low_rank, write_low_rank
 
 BASE = "papercut"
 
