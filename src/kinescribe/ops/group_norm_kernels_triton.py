@@ -1,0 +1,219 @@
+"""The kernels of ``group_norm_triton``: what each program does with its block of groups and its rows.
+
+All is float32, and free of atomic sums, so equal inputs give equal bits. Squares are of distances from a number of the
+group or from a mean, never of values (Chan, Golub and LeVeque 1983).
+"""
+
+import triton
+import triton.language as tl
+
+from kinescribe.ops.fast_math_triton import exp2, reciprocal
+
+COUNTS = ("repeats", "length", "chunks", "part", "pixels")
+"""Arguments by which no address of pixels is aligned: one compiled kernel serves all their values."""
+
+
+@triton.jit
+def _pairs(a, b, c, d):
+    return a + c, b + d
+
+
+@triton.jit
+def _members(
+    block, groups, TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr
+):
+    """Channels of this block and whether they are real; those of each group, one hot (SLOTS, WIDTH)."""
+    column = tl.arange(0, WIDTH)
+    channel = block * (TOGETHER * SIZE) + column
+    real = (column < TOGETHER * SIZE) & (channel < groups * SIZE)
+    return channel, real, (column[None, :] // SIZE == tl.arange(0, SLOTS)[:, None]) & real[None, :]
+
+
+@triton.jit
+def _finish(x, scale, bias, SILU: tl.constexpr):
+    out = x * scale[None, :] + bias[None, :]
+    if SILU:
+        out *= reciprocal(1.0 + exp2(out * -1.4426950408889634))
+    return out
+
+
+@triton.jit
+def _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps):
+    """What :func:`_finish` multiplies by and adds, for every channel."""
+    scale = tl.load(weight_ptr + channel, mask=real, other=0.0).to(tl.float32)
+    bias = tl.load(bias_ptr + channel, mask=real, other=0.0).to(tl.float32)
+    inverse = tl.rsqrt(square / count + eps)
+    mean, inverse = tl.reduce(
+        (tl.where(member, mean[:, None], 0.0), tl.where(member, inverse[:, None], 0.0)), 0, _pairs
+    )
+    scale *= inverse
+    return scale, bias + (shift - mean) * scale
+
+
+@triton.jit
+def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr):
+    """What is added to this picture's channels; ``repeats`` pictures share it."""
+    if SHIFTED:
+        place = (b // repeats).to(tl.int64) * channels + channel
+        shift = tl.load(shift_ptr + place, mask=real, other=0.0).to(tl.float32)
+    else:
+        shift = tl.zeros_like(channel).to(tl.float32)
+    return shift
+
+
+@triton.jit
+def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.constexpr):
+    """Write rows: 0 as they were read; of a clip 1 by pixel, 2 side by side (see ``forward``), ``pixels`` a frame."""
+    out = out.to(out_ptr.dtype.element_ty)
+    at, frame, frames = b.to(tl.int64) * rows + row, row // pixels, rows // pixels
+    if LAID == 0:
+        tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
+    else:
+        none, first, last = tl.zeros_like(out), frame == 0, frame == frames - 1
+        if LAID == 1:
+            at = (b.to(tl.int64) * pixels + (row - frame * pixels)) * (frames + 2) + frame + 1
+            tl.store(
+                out_ptr + (at - 1)[:, None] * channels + channel[None, :], none, mask=mask & first[:, None]
+            )
+            tl.store(
+                out_ptr + (at + 1)[:, None] * channels + channel[None, :], none, mask=mask & last[:, None]
+            )
+        else:
+            at = 3 * at + 1
+            before = tl.where(first, at - 1, at - 3 * pixels + 1)
+            after = tl.where(last, at + 1, at + 3 * pixels - 1)
+            tl.store(
+                out_ptr + before[:, None] * channels + channel[None, :],
+                tl.where(first[:, None], none, out),
+                mask=mask,
+            )
+            tl.store(
+                out_ptr + after[:, None] * channels + channel[None, :],
+                tl.where(last[:, None], none, out),
+                mask=mask,
+            )
+        tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def norm_whole(
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, pixels, eps, LAID: tl.constexpr,
+    SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """All rows of a block of groups, held from the first read to the only write."""
+    block, b, channels = tl.program_id(0), tl.program_id(1), groups * SIZE
+    channel, real, member = _members(block, groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    row = tl.arange(0, ROWS)
+    mask = (row < rows)[:, None] & real[None, :]
+    start = x_ptr + b.to(tl.int64) * rows * channels
+    x = tl.load(start + row[:, None] * channels + channel[None, :], mask=mask, other=0.0)
+    # distances are from the first number of the group, which every channel of it has to know
+    slot = tl.arange(0, SLOTS)
+    group = block * TOGETHER + slot
+    base = tl.load(start + channel // SIZE * SIZE, mask=real, other=0.0).to(tl.float32)
+    middle = tl.load(start + group * SIZE, mask=(slot < TOGETHER) & (group < groups), other=0.0).to(
+        tl.float32
+    )
+    shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    apart = tl.where(mask, x.to(tl.float32) - (base - shift)[None, :], 0.0)
+    total, square = tl.reduce((apart, apart * apart), 0, _pairs)
+    total, square = tl.reduce(
+        (tl.where(member, total[None, :], 0.0), tl.where(member, square[None, :], 0.0)), 1, _pairs
+    )
+    count = rows * 1.0 * SIZE
+    mean, square = middle + total / count, tl.maximum(square - total * (total / count), 0.0)
+    scale, bias = _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps)
+    out = _finish(x.to(tl.float32), scale, bias, SILU)
+    _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def norm_statistics(
+    x_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
+    SHIFTED: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Mean and sum of squared distances of each group over one chunk of ``length`` rows, as of its first row."""
+    b, channels = tl.program_id(2), groups * SIZE
+    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    first = tl.program_id(1) * length
+    last = tl.minimum(first + length, rows)
+    row = tl.arange(0, ROWS)
+    x_ptr += b.to(tl.int64) * rows * channels
+    base = tl.load(x_ptr + first.to(tl.int64) * channels + channel, mask=real, other=0.0)[None, :]
+    spread = base + tl.zeros((ROWS, WIDTH), base.dtype)  # stands for rows past the end: no distance
+    base = base.to(tl.float32)
+    total = tl.zeros((ROWS, WIDTH), tl.float32)
+    square = tl.zeros((ROWS, WIDTH), tl.float32)
+    for at in tl.range(first, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
+        here = (at + row < last)[:, None] & real[None, :]
+        place = (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
+        apart = tl.load(x_ptr + place, mask=here, other=spread).to(tl.float32) - base
+        total += apart
+        square += apart * apart
+    count = (last - first).to(tl.float32)
+    middle, square = tl.reduce((total, square), 0, _pairs)
+    middle /= count
+    square = tl.maximum(square - count * middle * middle, 0.0)
+    middle += tl.sum(base, 0) + _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    mean = tl.sum(tl.where(member, middle[None, :], 0.0), 1) / SIZE
+    apart = tl.where(member, middle[None, :] - mean[:, None], 0.0)
+    square = tl.sum(tl.where(member, square[None, :], 0.0) + count * apart * apart, 1)
+    slot = tl.arange(0, SLOTS)
+    group = tl.program_id(0) * TOGETHER + slot
+    place = (b * groups + group) * chunks + tl.program_id(1)
+    kept = (slot < TOGETHER) & (group < groups)
+    tl.store(mean_ptr + place, mean, mask=kept)
+    tl.store(square_ptr + place, square, mask=kept)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def norm_apply(
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, square_ptr, out_ptr,
+    rows, groups, repeats, length, chunks, part, pixels, eps, LAID: tl.constexpr,
+    SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
+    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """Join the chunks of a block of groups, then normalise ``part`` rows of it."""
+    b, channels = tl.program_id(2), groups * SIZE
+    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    row = tl.arange(0, ROWS)
+    first = tl.program_id(1) * part
+    last = tl.minimum(first + part, rows)
+    start = b.to(tl.int64) * rows * channels
+    place = start + (first + row)[:, None].to(tl.int64) * channels + channel[None, :]
+    here = (first + row < last)[:, None] & real[None, :]
+    # On its way while the statistics are joined; below, the next rows while these are written.
+    x = tl.load(x_ptr + place, mask=here, other=0.0)
+
+    slot = tl.arange(0, SLOTS)
+    group = tl.program_id(0) * TOGETHER + slot
+    # Lane by lane first, the lanes at the end: no sums across threads inside the loop.
+    seen = tl.zeros((1, CHUNKS), tl.float32)
+    means = tl.zeros((SLOTS, CHUNKS), tl.float32)
+    squares = tl.zeros((SLOTS, CHUNKS), tl.float32)
+    for begin in range(0, chunks, CHUNKS):
+        chunk = begin + tl.arange(0, CHUNKS)
+        kept = ((slot < TOGETHER) & (group < groups))[:, None] & (chunk < chunks)[None, :]
+        entry = (b * groups + group)[:, None] * chunks + chunk[None, :]
+        count = tl.maximum(tl.minimum(rows - chunk * length, length), 0).to(tl.float32)[None, :]
+        share = count / tl.maximum(seen + count, 1.0)
+        apart = tl.load(mean_ptr + entry, mask=kept, other=0.0) - means
+        squares += tl.load(square_ptr + entry, mask=kept, other=0.0) + SIZE * seen * share * apart * apart
+        means += share * apart
+        seen += count
+    mean = tl.sum(seen * means, 1) / rows
+    apart = means - mean[:, None]
+    square = tl.sum(squares + seen * SIZE * apart * apart, 1)
+    shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    scale, bias = _per_channel(
+        mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
+    )
+    for at in range(first, last, ROWS):
+        here = (at + row < last)[:, None] & real[None, :]
+        place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
+        out = _finish(x.to(tl.float32), scale, bias, SILU)
+        after = (at + ROWS + row < last)[:, None] & real[None, :]
+        x = tl.load(x_ptr + place + channels * ROWS, mask=after, other=0.0)
+        _put(out_ptr, out, b, at + row, channel, here, rows, channels, pixels, LAID)
