@@ -100,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=480, help="seconds for everything")
     parser.add_argument("--modelscope", type=Path, help="its wheel, or the folder that it was unpacked into")
     parser.add_argument("--out", type=Path, default=Path("peers.json"))
+    parser.add_argument("--dtype", choices=["float16", "bfloat16"], default="float16", help="on a GPU")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--entry", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -139,7 +140,7 @@ def run(name: str, folder: Path, seconds: float) -> dict[str, Any]:
 def work(options: argparse.Namespace) -> None:
     """In the process of one entry: measure, and leave the rows in a file."""
     device = torch.device("cuda" if torch.cuda.is_available() and not options.tiny else "cpu")
-    dtype = torch.float32 if device.type == "cpu" else torch.float16
+    dtype = torch.float32 if device.type == "cpu" else getattr(torch, options.dtype)
     case, side, *limit = options.entry.split(".")
     try:
         rows, frames = measured(case, side, float(limit[0]) if limit else 0.0, options, device, dtype)

@@ -18,7 +18,14 @@ from kinescribe.ops.group_norm import (
     group_norm_reference,
 )
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm, layer_norm_reference
-from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu, linear_onto
+from kinescribe.ops.linear import (
+    geglu,
+    geglu_reference,
+    linear_add,
+    linear_geglu,
+    linear_geglu_into,
+    linear_onto,
+)
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
 from kinescribe.ops.temporal import TemporalConv
 from kinescribe.ops.tiles import ADDED, GATED, linear_tile
@@ -209,6 +216,24 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     }
     for operation, arguments in checked.items():
         torch.library.opcheck(operation.known, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@HALF
+@pytest.mark.parametrize(("rows", "width"), [(32768, 320), (512, 1280)])
+@torch.inference_mode()
+def test_sums_and_gated_products_are_written_into_wider_rows(
+    rows: int, width: int, dtype: torch.dtype
+) -> None:
+    x, y = drawn(2, rows // 2, width, dtype=dtype), drawn(2, rows // 2, width, dtype=dtype)
+    weight, bias = drawn(width, dtype=dtype), drawn(width, dtype=dtype)
+    up, up_bias = drawn(8 * width, width, dtype=dtype) / width**0.5, drawn(8 * width, dtype=dtype)
+    wide = torch.full((2, rows // 2, 5 * width), torch.nan, device="cuda", dtype=dtype)
+    total, normed = add_layer_norm(x, y, weight, bias, 1e-5, waiting=bias)
+    into, same = add_layer_norm(x, y, weight, bias, 1e-5, waiting=bias, into=wide[..., :width])
+    assert into.data_ptr() == wide.data_ptr()
+    linear_geglu_into(wide[..., width:], normed, up, up_bias)
+    assert torch.equal(same, normed) and torch.equal(wide[..., :width], total)
+    assert torch.equal(wide[..., width:], linear_geglu(normed, up, up_bias))
 
 
 @torch.inference_mode()

@@ -46,14 +46,14 @@ class TemporalConvBlock(nn.Module):
         nn.init.zeros_(stages[-1].conv.bias)
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """Same shape."""
+    def forward(self, x: Float[Tensor, "b c f h w"], ahead: Waiting = None) -> Float[Tensor, "b c f h w"]:
+        """Same shape; with ``ahead`` added to every pixel."""
         h, w = x.shape[-2:]
         y = stream = rearrange(x, "b c f h w -> b c f (h w)")
         waiting: Waiting = None
         for stage in self.stages:
             y, waiting = stage(y, waiting)
-        return rearrange(add(stream, y, waiting), "b c f (h w) -> b c f h w", h=h, w=w)
+        return rearrange(add(stream, y, waiting, ahead), "b c f (h w) -> b c f h w", h=h, w=w)
 
 
 class ResidualBlock(nn.Module):
@@ -74,16 +74,16 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(self.conv2.bias)
 
     def forward(
-        self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
+        self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"], ahead: Waiting = None
     ) -> Float[Tensor, "b o f h w"]:
         """``c_out`` channels; space and time keep their sizes.
 
-        ``shift`` is what ``embed`` makes of the time, and the bias of ``conv1``. Of a large clip some frames are worked
-        on at a time.
+        ``shift`` is what ``embed`` makes of the time, and the bias of ``conv1``. What comes ``ahead`` is added to the
+        result for those who come after. Of a large clip some frames are worked on at a time.
         """
         b, _, _, h, w = x.shape
         return self.temporal(
-            in_slices(lambda part: self._frames(part, shift), x, 2, rows_at_once() // (b * h * w))
+            in_slices(lambda part: self._frames(part, shift), x, 2, rows_at_once() // (b * h * w)), ahead
         )
 
     def _frames(

@@ -1,7 +1,9 @@
 """Spatial and temporal transformers: specification of ModelScope's text-to-video report, section 3.2."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,7 +12,14 @@ from kinescribe.models.conditions import spread
 from kinescribe.ops.attention import attention, frame_attention
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
-from kinescribe.ops.linear import Linear, leaves_bias, linear_add, linear_geglu, linear_onto
+from kinescribe.ops.linear import (
+    Linear,
+    leaves_bias,
+    linear_add,
+    linear_geglu,
+    linear_geglu_into,
+    linear_onto,
+)
 from kinescribe.ops.packed import together
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import pictures
@@ -18,6 +27,8 @@ from kinescribe.ops.temporal import pictures
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 Keys = tuple[Tensor, Tensor]
 """Keys and values of an attention, each ``b n d``."""
+Branch = tuple[Float[Tensor, "*tokens d"], Float[Tensor, " d"] | None]
+"""What is to be added to a stream, and a bias that is still missing from it, or None."""
 
 
 class Attention(nn.Module):
@@ -31,9 +42,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(context_width, width, bias=False)
         self.out = Linear(width, width)
 
-    def forward(
-        self, x: Float[Tensor, "*tokens d"], keys: Keys | None = None
-    ) -> tuple[Float[Tensor, "*tokens d"], Float[Tensor, " d"] | None]:
+    def forward(self, x: Float[Tensor, "*tokens d"], keys: Keys | None = None) -> Branch:
         """Every token of ``x`` gathers from those that ``keys`` were made of, or from those of ``x``; same shape.
 
         Beside it a bias that is still to be added, or None.
@@ -81,75 +90,136 @@ class TransformerLayer(nn.Module):
         self.feed_forward = FeedForward(width)
 
 
-class SpatialTransformer(nn.Module):
+@dataclass(frozen=True)
+class Ending:
+    """The last two linear layers of a transformer as one: ``out(stream + down(x))`` is a product of ``[stream | x]``.
+
+    What both biases come to is in the clip ahead of it, and ``undo`` takes that out where the clip is read. The
+    ``weight`` is ``[out | out down]``.
+    """
+
+    weight: Float[Tensor, "c d5"]
+    undo: Float[Tensor, "1 c"]
+
+
+class Transformer(nn.Module):
+    """What both kinds have in common: a norm, the way into the layer and the way back, added to the input."""
+
+    def __init__(self, channels: int, inner: int, groups: int, layer: TransformerLayer) -> None:
+        super().__init__()
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
+        self.project_in = nn.Linear(channels, inner)
+        self.layer = layer
+        self.project_out = zeroed(nn.Linear(inner, channels))
+
+    def last(self) -> tuple[nn.Linear, nn.Linear]:
+        """The last two linear layers."""
+        return self.layer.feed_forward.down, self.project_out
+
+    def ended(self) -> tuple[Float[Tensor, "c d5"], Float[Tensor, " c"]]:
+        """These as one: weight, made in float32, and bias."""
+        down, out = self.last()
+        wide = out.weight.float()
+        weight = torch.cat([wide, wide @ down.weight.float()], 1)
+        return weight.to(out.weight.dtype), wide @ down.bias.float() + out.bias.float()
+
+    # The last steps are three, so that the caller lets go of what each has used up.
+
+    def add_last(
+        self, stream: Float[Tensor, "*tokens d"], branch: Branch, ending: Ending | None
+    ) -> tuple[Tensor, Float[Tensor, "*tokens d"]]:
+        """The stream with its last attention, and the norm of that; with an ``ending`` in front of wider rows."""
+        norm, d = self.layer.norm3, stream.shape[-1]
+        if ending is None:
+            return norm.added(stream, branch, self.layer.feed_forward.ahead(stream))
+        wide = stream.new_empty((*stream.shape[:-1], ending.weight.shape[1]))
+        return wide, norm.added(stream, branch, into=wide[..., :d])[1]
+
+    def feed(self, normed: Float[Tensor, "*tokens d"], stream: Tensor, ending: Ending | None) -> Tensor:
+        """The stream with the feed-forward; with an ``ending`` beside what that is to be made of."""
+        forward = self.layer.feed_forward
+        if ending is None:
+            return forward(normed, stream, forward.ahead(stream))
+        linear_geglu_into(stream[..., normed.shape[-1] :], normed, forward.up.weight, forward.up.bias)
+        return stream
+
+    def leave(self, clip: Float[Tensor, "*tokens c"], stream: Tensor, ending: Ending | None) -> Tensor:
+        """The clip and what becomes of the stream; with an ``ending`` in the memory of the clip."""
+        if ending is None:
+            return linear_add(stream, self.project_out.weight, self.project_out.bias, clip)
+        return linear_onto(clip.contiguous(), stream, ending.weight)
+
+
+class SpatialTransformer(Transformer):
     """Every frame attends over its own pixels, then over the text; added to the input."""
 
     def __init__(self, channels: int, heads: int, context_width: int, groups: int) -> None:
-        super().__init__()
-        self.norm = GroupNorm(groups, channels, eps=1e-6)
-        self.project_in = nn.Linear(channels, channels)
-        self.layer = TransformerLayer(
+        layer = TransformerLayer(
             channels, heads, first=attention, second=attention, context_width=context_width
         )
-        self.project_out = zeroed(nn.Linear(channels, channels))
+        super().__init__(channels, channels, groups, layer)
 
-    def forward(self, x: Float[Tensor, "s c f h w"], keys: Keys) -> Float[Tensor, "b c f h w"]:
+    def forward(
+        self, x: Float[Tensor, "s c f h w"], keys: Keys, ending: Ending | None = None
+    ) -> Float[Tensor, "b c f h w"]:
         """Each clip under the text of ``keys``, which all its frames see; or, of fewer clips, under several texts.
 
-        Frames know nothing of each other here: of a large clip some are worked on at a time.
+        With an ``ending`` the clip itself is written to. Frames know nothing of each other here: of a large clip some
+        are worked on at a time.
         """
         _, _, _, h, w = x.shape
         return in_slices(
-            lambda part: self._frames(part, keys), x, 2, rows_at_once() // (len(keys[0]) * h * w)
+            lambda part: self._frames(part, keys, ending), x, 2, rows_at_once() // (len(keys[0]) * h * w)
         )
 
-    def _frames(self, x: Float[Tensor, "s c f h w"], keys: Keys) -> Float[Tensor, "b c f h w"]:
+    def _frames(
+        self, x: Float[Tensor, "s c f h w"], keys: Keys, ending: Ending | None
+    ) -> Float[Tensor, "b c f h w"]:
         s, _, f, h, w = x.shape
         b = len(keys[0])
         layer = self.layer
-        y = self.project_in(rearrange(self.norm(pictures(x)), "sf c h w -> sf (h w) c"))
+        normed = self.norm(pictures(x), None if ending is None else ending.undo)
+        y = self.project_in(rearrange(normed, "sf c h w -> sf (h w) c"))
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
         y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
-        ahead = layer.feed_forward.ahead(y)
-        y, normed = layer.norm3.added(y, layer.attention2(normed, keys), ahead)
-        y = layer.feed_forward(normed, y, ahead)
         x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
-        y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
+        y, normed = self.add_last(y, layer.attention2(normed, keys), ending)
+        y = self.feed(normed, y, ending)
+        y = self.leave(x, y, ending)
         return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Transformer):
     """Every pixel attends over its own frames, twice; added to the input. The text is not seen."""
 
     def __init__(self, channels: int, heads: int, head_dim: int, groups: int) -> None:
-        super().__init__()
         inner = heads * head_dim  # differs from channels in the transformer of the stem only
-        self.norm = GroupNorm(groups, channels, eps=1e-6)
-        self.project_in = nn.Linear(channels, inner)
-        self.layer = TransformerLayer(
+        layer = TransformerLayer(
             inner, heads, first=frame_attention, second=frame_attention, context_width=inner
         )
-        self.project_out = zeroed(nn.Linear(inner, channels))
+        super().__init__(channels, inner, groups, layer)
 
-    def forward(self, x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c f h w"], ending: Ending | None = None
+    ) -> Float[Tensor, "b c f h w"]:
         """Same shape. Normalised over all frames; some pixels of a large clip are worked on at a time, the last layer
-        apart.
+        apart. With an ``ending``, for clips that are small enough to be worked on in whole, the clip is written to.
         """
         b, _, f, h, w = x.shape
         x = rearrange(x, "b c f h w -> b c f (h w)")
-        y = rearrange(self.norm(x), "b c f n -> b f n c")
-        y = in_slices(self._pixels, y, 2, rows_at_once() // (b * f))
+        normed = self.norm(x, None if ending is None else ending.undo)
+        y = rearrange(normed, "b c f n -> b f n c")
         x = rearrange(x, "b c f n -> b f n c")
-        y = linear_add(y, self.project_out.weight, self.project_out.bias, x)
+        y = in_slices(lambda part: self._pixels(part, ending), y, 2, rows_at_once() // (b * f))
+        y = self.leave(x, y, ending)
         return rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
 
-    def _pixels(self, y: Float[Tensor, "b f n c"]) -> Float[Tensor, "b f n d"]:
+    def _pixels(self, y: Float[Tensor, "b f n c"], ending: Ending | None) -> Tensor:
         layer = self.layer
         y = self.project_in(y)
         y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
-        ahead = layer.feed_forward.ahead(y)
-        y, normed = layer.norm3.added(y, layer.attention2(normed), ahead)
-        return layer.feed_forward(normed, y, ahead)
+        y, normed = self.add_last(y, layer.attention2(normed), ending)
+        return self.feed(normed, y, ending)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

@@ -14,9 +14,13 @@ from torch.nn import functional as F
 
 from kinescribe.models.blocks import Downsample, ResidualBlock, Upsample
 from kinescribe.models.conditions import Conditioning, SkipFilter, spread
-from kinescribe.models.transformer import Attention, Keys, SpatialTransformer, TemporalTransformer
+from kinescribe.models.transformer import Attention, Ending, Keys, SpatialTransformer, TemporalTransformer
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.kept import Keeps
+from kinescribe.ops.linear_fp8 import copies_here
 from kinescribe.ops.packed import lay_behind, lay_together, together
+from kinescribe.ops.select import kernels_serve
+from kinescribe.ops.slices import rows_at_once
 from kinescribe.ops.temporal import channels_last, clips, joined, pictures
 
 
@@ -66,7 +70,50 @@ class Told:
     keys: dict[nn.Module, Keys]
 
 
-class Block(nn.Module):
+class Attending(Keeps):
+    """A residual block and behind it a spatial and a temporal transformer, if there are any.
+
+    It keeps the ends of both as one product each, see ``Ending``: as many numbers again as their last two layers have.
+    """
+
+    spatial: SpatialTransformer | None
+    temporal: TemporalTransformer | None
+
+    def attend(self, residual: ResidualBlock, x: Float[Tensor, "s c f h w"], told: Told) -> Tensor:
+        """Through all three: ``b o f h w``."""
+        shift = told.shifts[residual][: len(x)]
+        if self.spatial is None or self.temporal is None:
+            return residual(x, shift)
+        keys = told.keys[self.spatial]
+        first, second, ahead = self._endings(x, len(keys[0]))
+        return self.temporal(self.spatial(residual(x, shift, ahead), keys, first), second)
+
+    def _endings(
+        self, x: Tensor, clips: int
+    ) -> tuple[Ending | None, Ending | None, Float[Tensor, "1 c"] | None]:
+        """The ends of both transformers, and what has to be in the clip ahead of them; where all that is faster."""
+        kept = self.kept()
+        vectors = clips * x[0, 0].numel()
+        if not kept or copies_here() is not None or vectors > rows_at_once() or not kernels_serve(x, *kept):
+            return None, None, None
+        first, undo_both, second, undo_one, both = kept
+        return Ending(first, undo_both), Ending(second, undo_one), both
+
+    def sources(self) -> list[Tensor]:
+        """Weights and biases of the last two layers of both transformers."""
+        ends = [layer for each in (self.spatial, self.temporal) if each is not None for layer in each.last()]
+        return [part for layer in ends for part in (layer.weight, layer.bias)]
+
+    def made(self) -> tuple[Tensor, ...]:
+        """Each end as one product, and what undoes the biases in the clip; last these."""
+        if self.spatial is None or self.temporal is None:
+            return ()
+        (first, one), (second, other) = self.spatial.ended(), self.temporal.ended()
+        biases = [bias[None].to(first.dtype) for bias in (-one - other, -other, one + other)]
+        return first, biases[0], second, biases[1], biases[2]
+
+
+class Block(Attending):
     """A residual block and, on levels with attention, a spatial and a temporal transformer."""
 
     def __init__(self, config: UNetConfig, c_in: int, c_out: int, *, attention: bool) -> None:
@@ -77,10 +124,7 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "s c f h w"], told: Told) -> Float[Tensor, "b o f h w"]:
         """``c_out`` channels; space and time keep their sizes. Each clip comes out under each of its texts."""
-        x = self.residual(x, told.shifts[self.residual][: len(x)])
-        if self.spatial is not None and self.temporal is not None:
-            x = self.temporal(self.spatial(x, told.keys[self.spatial]))
-        return x
+        return self.attend(self.residual, x, told)
 
 
 class EncoderLevel(nn.Module):
@@ -130,7 +174,7 @@ class DecoderLevel(nn.Module):
         return x
 
 
-class Middle(nn.Module):
+class Middle(Attending):
     """The coarsest resolution; it always has attention."""
 
     def __init__(self, config: UNetConfig) -> None:
@@ -143,9 +187,7 @@ class Middle(nn.Module):
 
     def forward(self, x: Float[Tensor, "s c f h w"], told: Told) -> Float[Tensor, "b c f h w"]:
         """Same shape, each of ``s`` clips under each of its texts."""
-        x = self.enter(x, told.shifts[self.enter][: len(x)])
-        x = self.temporal(self.spatial(x, told.keys[self.spatial]))
-        return self.leave(x, told.shifts[self.leave])
+        return self.leave(self.attend(self.enter, x, told), told.shifts[self.leave])
 
 
 class UNet(nn.Module):
@@ -238,6 +280,16 @@ class UNet(nn.Module):
         lay_together(self._readers)
         lay_together([block.embed for block in self.residuals])
         lay_behind(self._shifts)
+
+
+def kept_numbers(config: UNetConfig) -> int:
+    """How many numbers the modules of a UNet keep beside its weights while memory is plentiful, but for few."""
+    levels = zip(config.channels, config.attention_levels, strict=True)
+    pairs = [c for c, attention in levels if attention for _ in range(2 * config.blocks_per_level + 1)]
+    endings = sum(2 * 5 * c * c for c in (*pairs, config.channels[-1]))
+    return endings + sum(
+        16 * c * c for c in config.channels[1:]
+    )  # and the phases of the enlarging convolutions
 
 
 def spatial(config: UNetConfig, channels: int) -> SpatialTransformer:

@@ -59,13 +59,14 @@ def lay_channels_last(network: nn.Module) -> None:
 
 
 def add(
-    x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], waiting: Waiting
+    x: Float[Tensor, "n c h w"], y: Float[Tensor, "n c h w"], waiting: Waiting, ahead: Waiting = None
 ) -> Float[Tensor, "n c h w"]:
-    """``x + y`` and the bias of :func:`convolve`; the result lies channels-last where that waited."""
+    """``x + y``, the bias of :func:`convolve` and what else comes ``ahead``; channels-last where a bias waited."""
     if waiting is None:
-        return x + y
-    if kernels_serve(x, y, waiting):
+        return x + y if ahead is None else x + y + ahead[:, :, None, None]
+    if kernels_serve(x, y, waiting, ahead):
         from kinescribe.ops.convolution_triton import add_biased_op
 
-        return add_biased_op(x, y, waiting)
-    return x + (y + waiting[:, :, None, None])
+        return add_biased_op(x, y, waiting, ahead)
+    total = x + (y + waiting[:, :, None, None])
+    return total if ahead is None else total + ahead[:, :, None, None]

@@ -1,5 +1,6 @@
 """Layer normalisation, alone and of a sum that is needed too."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,14 +36,23 @@ def add_layer_norm(
     *,
     waiting: Float[Tensor, " d"] | None = None,
     ahead: Float[Tensor, " d"] | None = None,
+    into: Float[Tensor, "*rows d"] | None = None,
 ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
-    """``x + y + waiting + ahead``, and its :func:`layer_norm`, without ``ahead``; the sum is read once less."""
-    if kernels_serve(x, y, weight, bias, waiting, ahead):
-        from kinescribe.ops.layer_norm_triton import add_layer_norm_op
+    """``x + y + waiting + ahead``, and its :func:`layer_norm`, without ``ahead``; the sum is read once less.
 
-        return add_layer_norm_op(x, y, weight, bias, eps, waiting, ahead)
+    For inference the sum can be written ``into`` a part of wider rows.
+    """
+    if kernels_serve(x, y, weight, bias, waiting, ahead):
+        from kinescribe.ops import layer_norm_triton
+
+        if into is not None:
+            with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+                return layer_norm_triton.forward(x, y, weight, bias, eps, waiting, ahead, into)
+        return layer_norm_triton.add_layer_norm_op(x, y, weight, bias, eps, waiting, ahead)
     total = x + y if waiting is None else x + (y + waiting)
-    return total if ahead is None else total + ahead, layer_norm(total, weight, bias, eps)
+    normed = layer_norm(total, weight, bias, eps)
+    total = total if ahead is None else total + ahead
+    return total if into is None else into.copy_(total), normed
 
 
 class LayerNorm(nn.LayerNorm):
@@ -57,6 +67,8 @@ class LayerNorm(nn.LayerNorm):
         x: Float[Tensor, "*rows d"],
         branch: tuple[Float[Tensor, "*rows d"], Float[Tensor, " d"] | None],
         ahead: Float[Tensor, " d"] | None = None,
+        into: Float[Tensor, "*rows d"] | None = None,
     ) -> tuple[Float[Tensor, "*rows d"], Float[Tensor, "*rows d"]]:
         """:func:`add_layer_norm` of ``x`` and a branch, of which a bias may be waiting."""
-        return add_layer_norm(x, branch[0], self.weight, self.bias, self.eps, waiting=branch[1], ahead=ahead)
+        y, waiting = branch
+        return add_layer_norm(x, y, self.weight, self.bias, self.eps, waiting=waiting, ahead=ahead, into=into)

@@ -13,7 +13,7 @@ TILE = 4096
 
 @triton.jit
 def _normalise(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, eps,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, rows, width, apart, eps,
     ADD: tl.constexpr, WAITING: tl.constexpr, AHEAD: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -30,7 +30,7 @@ def _normalise(
         x = total.to(x.dtype)
         if AHEAD:
             total += tl.load(ahead_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
-        tl.store(sum_ptr + place, total.to(x.dtype), mask=mask)
+        tl.store(sum_ptr + row[:, None].to(tl.int64) * apart + column[None, :], total.to(x.dtype), mask=mask)
     weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
     wide = x.to(tl.float32)
@@ -43,18 +43,22 @@ def _normalise(
 
 def forward(
     x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, eps: float,
-    waiting: Tensor | None = None, ahead: Tensor | None = None,
+    waiting: Tensor | None = None, ahead: Tensor | None = None, into: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """``x + y + waiting + ahead`` (``x`` itself without ``y``), and its norm, without ``ahead``; float32 inside."""
+    """``x + y + waiting + ahead`` (``x`` itself without ``y``), and its norm, without ``ahead``; float32 inside.
+
+    The sum is written ``into`` a part of wider rows, if given.
+    """
     x = x.contiguous()
     out = torch.empty_like(x)
-    total = x if y is None else torch.empty_like(x)
+    total = x if y is None else torch.empty_like(x) if into is None else into
     width = x.shape[-1]
     rows, lanes = x.numel() // width, triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
+    apart = total.stride(-2) if total.ndim > 1 else width
     _normalise[(triton.cdiv(rows, tall),)](
         x, x if y is None else y.contiguous(), weight, bias, bias if waiting is None else waiting,
-        bias if ahead is None else ahead, total, out, rows, width, eps, ADD=y is not None,
+        bias if ahead is None else ahead, total, out, rows, width, apart, eps, ADD=y is not None,
         WAITING=waiting is not None, AHEAD=ahead is not None, ROWS=tall, WIDTH=lanes, num_warps=4,
     )  # fmt: skip
     return total, out
@@ -66,7 +70,13 @@ def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
     return forward(x, None, weight, bias, eps)[1]
 
 
-add_layer_norm_op = operation("add_layer_norm")(forward)
+@operation("add_layer_norm")
+def add_layer_norm_op(
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, waiting: Tensor | None = None,
+    ahead: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """:func:`forward` of a sum as an operation that compilers know."""
+    return forward(x, y, weight, bias, eps, waiting, ahead)
 
 
 @layer_norm_op.faked

@@ -42,6 +42,21 @@ def linear_geglu(
     return geglu(F.linear(x, weight, bias))
 
 
+def linear_geglu_into(
+    out: Float[Tensor, "*rows n"],
+    x: Float[Tensor, "*rows k"],
+    weight: Float[Tensor, "n2 k"],
+    bias: Float[Tensor, " n2"],
+) -> None:
+    """:func:`linear_geglu` in a part of wider rows, for inference where kernels serve."""
+    from kinescribe.ops import linear_triton
+
+    if products_serve(x, weight, bias) and linear_tile(_rows(x), len(weight), x.shape[-1], gated=True):
+        linear_triton.linear_geglu_into(x, weight, bias, out)
+    else:
+        linear_triton.geglu_into(F.linear(x, weight, bias), out)
+
+
 def linear_add(
     x: Float[Tensor, "*rows k"],
     weight: Float[Tensor, "n k"],

@@ -34,7 +34,7 @@ def _gated(value, gate):
 
 
 @triton.jit
-def _geglu(x_ptr, out_ptr, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def _geglu(x_ptr, out_ptr, rows, width, apart, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     mask = (row < rows)[:, None] & (column < width)[None, :]
@@ -42,12 +42,12 @@ def _geglu(x_ptr, out_ptr, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr)
     value = tl.load(x_ptr + place, mask=mask, other=0.0)
     gate = tl.load(x_ptr + place + width, mask=mask, other=0.0)
     out = _gated(value.to(tl.float32), gate.to(tl.float32)).to(value.dtype)
-    tl.store(out_ptr + row.to(tl.int64)[:, None] * width + column[None, :], out, mask=mask)
+    tl.store(out_ptr + row.to(tl.int64)[:, None] * apart + column[None, :], out, mask=mask)
 
 
 @triton.jit
 def _linear(
-    x, weight, bias_ptr, residual_ptr, out_ptr, m, n, k, GATED: tl.constexpr,
+    x, weight, bias_ptr, residual_ptr, out_ptr, m, n, k, apart, GATED: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """``residual + x @ weight' + bias``, or that without ``residual`` gated; ``n`` and ``k`` are whole tiles.
@@ -75,42 +75,53 @@ def _linear(
         if GATED:
             value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
             column = tile_n * (N // 2) + tl.arange(0, N // 2)
-            place = row.to(tl.int64)[:, None] * (n // 2) + column[None, :]
             out = _gated(value, gate)
         else:
             place = row.to(tl.int64)[:, None] * n + column[None, :]
             out = product + tl.load(residual_ptr + place, mask=(row < m)[:, None], other=0.0).to(tl.float32)
+        place = row.to(tl.int64)[:, None] * apart + column[None, :]
         tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=(row < m)[:, None])
 
 
-def geglu(x: Tensor) -> Tensor:
-    """The first half of the last axis times the exact GELU of the second."""
+def geglu(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """The first half of the last axis times the exact GELU of the second; into a part of wider rows, if given."""
     x = x.contiguous()
     width = x.shape[-1] // 2
     rows = x.numel() // (2 * width)
-    out = x.new_empty((*x.shape[:-1], width))
+    out = x.new_empty((*x.shape[:-1], width)) if out is None else out
     # 1280, 2560 and 5120 columns are whole blocks of 256
     lanes = min(256, triton.next_power_of_2(width))
     tall = GATES // lanes
     _geglu[triton.cdiv(rows, tall), triton.cdiv(width, lanes)](
-        x, out, rows, width, ROWS=tall, WIDTH=lanes, num_warps=4
+        x, out, rows, width, _apart(out), ROWS=tall, WIDTH=lanes, num_warps=4
     )
     return out
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, tile: Tile) -> Tensor:
-    """``residual`` plus the linear layer of ``(*, k)``, or without ``residual`` the layer gated, half as wide."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, tile: Tile, out: Tensor | None = None
+) -> Tensor:
+    """``residual`` plus the linear layer of ``(*, k)``, or without ``residual`` the layer gated, half as wide.
+
+    It is written to ``out``, if given, which may be a part of wider rows.
+    """
     x, weight = x.contiguous(), weight.contiguous()
     n, k = weight.shape
     m = x.numel() // k
     gated = residual is None
-    out = x.new_empty((*x.shape[:-1], n // 2 if gated else n))
+    out = x.new_empty((*x.shape[:-1], n // 2 if gated else n)) if out is None else out
     tiles = triton.cdiv(m, tile.m) * (n // tile.n)
     _linear[(min(tiles, tile.together * _multiprocessors(x.device)),)](
-        *_described(x, weight, gated, tile), bias, x if residual is None else residual.contiguous(), out, m, n, k,
-        GATED=gated, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group, num_warps=tile.warps, num_stages=tile.stages,
+        *_described(x, weight, gated, tile), bias, x if residual is None else residual.contiguous(), out,
+        m, n, k, _apart(out), GATED=gated, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group, num_warps=tile.warps,
+        num_stages=tile.stages,
     )  # fmt: skip
     return out
+
+
+def _apart(rows: Tensor) -> int:
+    """How far one row begins behind the other in memory, the same for all."""
+    return rows.stride(-2) if rows.ndim > 1 else rows.shape[-1]
 
 
 def _multiprocessors(device: torch.device) -> int:
@@ -129,13 +140,28 @@ def _described(
     return left, TensorDescriptor(weight, [n, k], [k, 1], [tile.n, tile.k])
 
 
-geglu_op = operation("geglu")(geglu)
+@operation("geglu")
+def geglu_op(x: Tensor) -> Tensor:
+    """:func:`geglu` as an operation."""
+    return geglu(x)
 
 
 @operation("linear_geglu")
 def linear_geglu_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The gated :func:`linear` as an operation, with the tile of the table."""
     return linear(x, weight, bias, None, _tile(x, weight, gated=True))
+
+
+def linear_geglu_into(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+    """The gated :func:`linear` in a part of wider rows, for inference."""
+    with torch.cuda.device_of(x):
+        linear(x, weight, bias, None, _tile(x, weight, gated=True), out)
+
+
+def geglu_into(x: Tensor, out: Tensor) -> None:
+    """:func:`geglu` in a part of wider rows, for inference."""
+    with torch.cuda.device_of(x):
+        geglu(x, out)
 
 
 @operation("linear_add")

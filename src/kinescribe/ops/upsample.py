@@ -1,14 +1,12 @@
 """Nearest-neighbour enlargement and a 3 x 3 convolution behind it, without the enlarged picture."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinescribe.ops.kept import Keeps
 from kinescribe.ops.select import kernels_serve, phases_pay
-from kinescribe.ops.version import version_of
 
 
 def upsample_conv_reference(
@@ -18,57 +16,29 @@ def upsample_conv_reference(
     return F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
 
 
-class UpsampleConv(nn.Conv2d):
+class UpsampleConv(Keeps, nn.Conv2d):
     """A 3 x 3 convolution that can enlarge what it is given first, see :meth:`enlarged`.
 
-    Between :meth:`keep` and :meth:`release` the phases of its weight, 16/9 of its size, lie beside it.
+    It keeps the phases of its weight, 16/9 of its size.
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, padding=1)
-        self._kept: Tensor | None = None
-        self._key: object = None
+        nn.Conv2d.__init__(self, channels, channels, 3, padding=1)
+
+    def sources(self) -> tuple[Tensor]:
+        """Its weight."""
+        return (self.weight,)
+
+    def made(self) -> tuple[Tensor]:
+        """Its phases."""
+        return (phases(self.weight),)
 
     def enlarged(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h2 w2"]:
         """:func:`upsample_conv_reference`, by phases where ``select`` has it so; the result then lies channels-last."""
         if not phases_pay(x, self.weight):
             return upsample_conv_reference(x, self.weight, self.bias)
-        kernels = self._kept
-        if kernels is None or self._key != self._now():
-            kernels = phases(self.weight)
+        (kernels,) = self.kept() or self.made()
         return upsample_conv_by_phase(x, kernels, self.bias)
-
-    @property
-    def kept_at(self) -> int:
-        """Where the kept phases lie in memory; 0 if none are."""
-        return 0 if self._kept is None else self._kept.data_ptr()
-
-    @torch.inference_mode()
-    def keep(self) -> None:
-        """Make the phases of the weight as it is now; in the same memory, if only its numbers have changed."""
-        key = self._now()
-        if key == self._key:
-            return
-        made = phases(self.weight)
-        if self._kept is not None and (self._kept.dtype, self._kept.device) == (made.dtype, made.device):
-            self._kept.copy_(made)
-        else:
-            self._kept = made
-        self._key = key
-
-    def release(self) -> None:
-        """Make the phases anew at every call, as before :meth:`keep`."""
-        self._kept = self._key = None
-
-    def _now(self) -> object:
-        """What changes with the weight."""
-        weight = self.weight
-        return weight.data_ptr(), version_of(weight), weight.dtype, weight.device
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UpsampleConv":
-        """Every way to another device or number format comes by here."""
-        self.release()
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 def upsample_conv_by_phase(

@@ -16,8 +16,8 @@ from kinescribe.components import Pass
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL
+from kinescribe.ops.kept import Keeps
 from kinescribe.ops.linear_fp8 import copies_here
-from kinescribe.ops.upsample import UpsampleConv
 
 MOST = 6
 """Recordings that are kept: both branches of guidance and one alone, each in whole and the decoder by itself, and two
@@ -85,7 +85,7 @@ class Recorder:
         self._record = record or record_cuda
         self._everywhere = record is not None
         self._recordings = _Recordings[_Recording](MOST)
-        self._enlarging = [module for module in unet.modules() if isinstance(module, UpsampleConv)]
+        self._keeping = [module for module in unet.modules() if isinstance(module, Keeps)]
 
     def __call__(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """As ``unet(x, t, conditioning)``, with equal numbers; raises what that raises."""
@@ -96,8 +96,8 @@ class Recorder:
         large = len(told.tokens) * max(part[0, 0].numel() for part in given if part.ndim > 1) > MOST_ROWS
         if large or torch.is_grad_enabled() or not (self._everywhere or given[0].device.type == "cuda"):
             return work(self.unet, *given, told)
-        for convolution in self._enlarging:
-            convolution.keep()
+        for module in self._keeping:
+            module.keep()
         # what was recorded for inference cannot be written to outside of it
         key = (work, copies_here(), torch.is_inference_mode_enabled(), *self._key(given, told))
         recording = self._recordings.at(key, lambda: self._recorded(work, given, told))
@@ -106,12 +106,12 @@ class Recorder:
     def forget(self) -> None:
         """Give the memory of all recordings back."""
         self._recordings.clear()
-        for convolution in self._enlarging:
-            convolution.release()
+        for module in self._keeping:
+            module.release()
 
     def _key(self, given: tuple[Tensor, ...], told: Conditioning) -> Key:
         # where these have moved, a recording reads what is no longer there
-        weight, kept = self.unet.head.weight, (convolution.kept_at for convolution in self._enlarging)
+        weight, kept = self.unet.head.weight, (module.kept_at for module in self._keeping)
         parts = (*given, *_parts(told))
         shapes = tuple(None if part is None else (part.shape, part.dtype, part.device) for part in parts)
         return (*shapes, weight.data_ptr(), weight.dtype, *kept)
@@ -138,16 +138,16 @@ class RecordedDecoder:
         self._record = record or record_cuda
         self._everywhere = record is not None
         self._recordings = _Recordings[_Decoding](MOST_PICTURES)
-        self._enlarging = [module for module in vae.modules() if isinstance(module, UpsampleConv)]
+        self._keeping = [module for module in vae.modules() if isinstance(module, Keeps)]
         self._weights = tuple(vae.parameters())
 
     def __call__(self, latents: Tensor) -> Tensor:
         """As ``vae.decode(latents)``, with equal numbers; raises what that raises."""
         if torch.is_grad_enabled() or not (self._everywhere or latents.device.type == "cuda"):
             return self._vae.decode(latents)
-        for convolution in self._enlarging:
-            convolution.keep()
-        kept = (convolution.kept_at for convolution in self._enlarging)
+        for module in self._keeping:
+            module.keep()
+        kept = (module.kept_at for module in self._keeping)
         weights = (weight.data_ptr() for weight in self._weights)
         mode = torch.is_inference_mode_enabled()
         key = (mode, latents.shape, latents.dtype, latents.device, *weights, *kept)
@@ -165,8 +165,8 @@ class RecordedDecoder:
     def forget(self) -> None:
         """Give the memory of all recordings back."""
         self._recordings.clear()
-        for convolution in self._enlarging:
-            convolution.release()
+        for module in self._keeping:
+            module.release()
 
     def _recorded(self, latents: Tensor) -> _Decoding:
         own = latents.clone()

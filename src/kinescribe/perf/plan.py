@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from kinescribe.checkpoints.source import PartName
+from kinescribe.models.unet import kept_numbers
 from kinescribe.ops.select import Capability
 from kinescribe.ops.slices import PIXELS, ROWS, WHOLE
 from kinescribe.perf import demand
@@ -219,7 +220,7 @@ def _why(plan: Plan, above: Plan) -> str:
 
 def _bound(model: Outline, work: Work) -> int:
     numbers = work.vectors(model, merged=True) * model.unet.width
-    unet = (UNET_UNITS + KEPT_UNITS * work.kept) * numbers * model.dtype.itemsize
+    unet = ((UNET_UNITS + KEPT_UNITS * work.kept) * numbers + kept_numbers(model.unet)) * model.dtype.itemsize
     pixels = max(PIXELS, work.width * work.height)
     vae = VAE_UNITS * pixels * model.vae.width * model.dtype_of("vae").itemsize
     return SMALL_THINGS + unet + vae  # where both are recorded, each keeps what it works on

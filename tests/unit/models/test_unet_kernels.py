@@ -11,11 +11,13 @@ from kinescribe.checkpoints.modelscope import UNET
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
-from kinescribe.models import blocks
+from kinescribe.models import blocks, transformer
+from kinescribe.models import unet as unet_module
 from kinescribe.ops import attention, convolution, group_norm, layer_norm, linear, temporal, upsample
 from kinescribe.ops.convolution_triton import add_biased_op
 from kinescribe.ops.frame_attention_triton import frame_attention_op
 from kinescribe.ops.group_norm_triton import group_norm_op
+from kinescribe.ops.kept import Keeps
 from kinescribe.ops.layer_norm_triton import add_layer_norm_op, layer_norm_op
 from kinescribe.ops.upsample_triton import place_op
 
@@ -32,6 +34,16 @@ def serve(op):
     op.plain = work
 
 
+written = []
+into = transformer.linear_geglu_into
+
+
+def noted(out, *given):
+    written.append(out.shape)
+    into(out, *given)
+
+
+transformer.linear_geglu_into = noted
 OPS = (add_biased_op, frame_attention_op, group_norm_op, add_layer_norm_op, layer_norm_op, place_op)
 for op in OPS:
     serve(op)
@@ -52,12 +64,17 @@ with torch.inference_mode():
     attention.frame_attention_version = lambda *_: "kernel"
     upsample.phases_pay = blocks.windows_serve = lambda *_: True
     fast, fast_pictures = unet(x, t, told), vae.decode(x[0].transpose(0, 1))
+    unet_module.kernels_serve = lambda *_: True
+    for module in unet.modules():
+        if isinstance(module, Keeps):
+            module.keep()
     temporal.PIXELS_BY_CLIP = 1
-    by_pixel = unet(x, t, told)
+    ended_by_pixel = unet(x, t, told)
+    assert len(written) == 8  # one block down, two up and the middle have two transformers each
 assert ran == {op.known._name for op in OPS}, ran
 assert plain.abs().max() > 0.1
 assert "torch._dynamo" not in sys.modules  # it takes seconds to import
-for found in (fast, by_pixel):
+for found in (fast, ended_by_pixel):
     assert (found - plain).norm() < 1e-5 * plain.norm(), float((found - plain).norm() / plain.norm())
 assert (fast_pictures - pictures).norm() < 1e-5 * pictures.norm()
 """

@@ -75,14 +75,14 @@ def test_720p_in_half_precision_fits_16_gb(second_stage: nn.Module) -> None:
     weights = sum(p.numel() * p.element_size() for p in second_stage.parameters()) / GIB
     one, both = activations(second_stage, 1), activations(second_stage, 2)
     assert weights == pytest.approx(2.63, abs=0.01)
-    assert one == pytest.approx(3.8, abs=0.1)
-    assert both == pytest.approx(6.5, abs=0.1)
+    assert one == pytest.approx(3.5, abs=0.1)
+    assert both == pytest.approx(6.4, abs=0.1)
     assert weights + both + 0.63 + 0.16 + 0.5 < 16e9 / GIB * 0.8  # a fifth is lost to the allocator
 
 
 def test_without_slices_it_would_not(second_stage: nn.Module) -> None:
     with at_most(WHOLE):
-        assert activations(second_stage, 2) == pytest.approx(15.1, abs=0.1)
+        assert activations(second_stage, 2) == pytest.approx(14.6, abs=0.1)
 
 
 @pytest.mark.parametrize("rows", [1, 60, 500])

@@ -1,0 +1,94 @@
+"""The end of a transformer as one product gives what its last two layers give."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from kinescribe.checkpoints.modelscope import UNET
+from kinescribe.models import unet as network
+from kinescribe.models.conditions import Conditioning
+from kinescribe.models.transformer import Transformer
+from kinescribe.models.unet import UNet, kept_numbers
+from kinescribe.ops import linear
+from kinescribe.ops.kept import Keeps
+from kinescribe.ops.linear_fp8 import Copies, in_eight_bits
+from kinescribe.ops.slices import at_most
+
+CONFIG = replace(
+    UNET, width=32, multipliers=(1, 2), blocks_per_level=1, attention_levels=(True, False), head_dim=16,
+    stem_heads=2, context_dim=24, groups=8,
+)  # fmt: skip
+
+
+@pytest.fixture
+def unet() -> UNet:
+    torch.manual_seed(0)
+    made = UNet(CONFIG).eval().requires_grad_(False)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+def keep(unet: UNet) -> None:
+    for module in unet.modules():
+        if isinstance(module, Keeps):
+            module.keep()
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Shapes of the gated rows that were written beside a stream, on a device that kernels serve."""
+    written: list[torch.Size] = []
+
+    def gated_into(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        written.append(out.shape)
+        out.copy_(linear.linear_geglu(x, weight, bias))
+
+    monkeypatch.setattr("kinescribe.models.transformer.linear_geglu_into", gated_into)
+    monkeypatch.setattr(network, "kernels_serve", lambda *_: True)
+    return written
+
+
+def answer(unet: UNet) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x, tokens = (torch.randn(*shape, generator=generator) for shape in ((1, 4, 3, 4, 6), (2, 9, 24)))
+    with torch.inference_mode():
+        return unet(x, torch.tensor([300.0]), Conditioning(tokens=tokens))
+
+
+def test_a_kept_end_gives_the_numbers_of_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
+    expected = answer(unet)
+    assert not ends
+    keep(unet)
+    torch.testing.assert_close(answer(unet), expected, rtol=1e-4, atol=1e-4)
+    assert len(ends) == 8  # one block down, two up and the middle have two transformers each
+
+
+def test_an_end_is_that_of_the_weights_as_they_are(unet: UNet, ends: list[torch.Size]) -> None:
+    keep(unet)
+    for module in unet.modules():
+        if isinstance(module, Transformer):
+            module.project_out.weight.mul_(2)
+            module.layer.feed_forward.down.bias.add_(1)
+    expected = answer(unet)
+    assert not ends  # what is kept is of other weights
+    keep(unet)
+    torch.testing.assert_close(answer(unet), expected, rtol=1e-4, atol=1e-4)
+    assert len(ends) == 8
+
+
+def test_slices_and_eight_bits_take_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
+    keep(unet)
+    with at_most(20):
+        answer(unet)
+    with in_eight_bits(Copies({})):
+        answer(unet)
+    assert not ends
+
+
+def test_what_is_kept_is_as_large_as_is_planned_for(unet: UNet) -> None:
+    kept = [part for module in unet.modules() if isinstance(module, Keeps) for part in module.made()]
+    large = sum(part.numel() for part in kept if len(part) > 1)
+    assert large == kept_numbers(CONFIG)
