@@ -17,9 +17,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-# tiles: the shapes of arguments that are descriptors
-def build(kernel, warps=4, stages=3, generations=(80, 90), tiles={}, **constants):
+# tiles: the shapes of arguments that are descriptors; kinds: those of arguments by name, where others than usual
+def build(kernel, warps=4, stages=3, generations=(80, 90), tiles={}, kinds={}, **constants):
     def kind(name):
+        if name in kinds:
+            return kinds[name]
         if name in tiles:
             return f"tensordesc<fp16{list(tiles[name])}>"
         if name.endswith("_ptr"):
@@ -36,6 +38,7 @@ def build(kernel, warps=4, stages=3, generations=(80, 90), tiles={}, **constants
         options = {"num_warps": warps, "num_stages": stages}
         made = triton.compile(source, target=GPUTarget("cuda", generation, 32), options=options)
         assert made.metadata.shared <= 1024 * kilobytes, (kernel, constants)
+    return made.asm["ptx"]
 """
 
 

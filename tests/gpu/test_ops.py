@@ -190,6 +190,7 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
         frame_attention_triton,
         group_norm_triton,
         layer_norm_triton,
+        linear_fp8_triton,
         linear_triton,
         upsample_triton,
     )
@@ -204,14 +205,27 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     )
     clip = drawn(1, 16, 6, 64, dtype=half)
     checked = {
-        group_norm_triton.group_norm_op: (x, None, first, second, 32, 1e-5, True, 1),
+        group_norm_triton.group_norm_op: (
+            x,
+            None,
+            first,
+            second,
+            32,
+            1e-5,
+            True,
+            2,
+            torch.ones((), device="cuda"),
+        ),
         upsample_triton.place_op: (x, None),
         convolution_triton.add_biased_op: (x, x.clone(), first[None]),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
         layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5, one, one.clone()),
+        layer_norm_triton.layer_norm_rows8_op: (rows, one, one, 1e-5),
+        layer_norm_triton.add_layer_norm_rows8_op: (rows, rows.clone(), one, one, 1e-5, one, one.clone()),
         linear_triton.geglu_op: (rows,),
         linear_triton.linear_geglu_op: (wide, drawn(2048, 1024, dtype=half), gates),
         linear_triton.linear_add_op: (rows, weight, one, rows.clone()),
+        linear_fp8_triton.quantise_rows_op: (rows,),
         frame_attention_triton.frame_attention_op: (clip, clip.clone(), clip.clone(), 1),
     }
     for operation, arguments in checked.items():

@@ -5,14 +5,23 @@ import torch
 
 from conftest import tiny_components
 from kinescribe.models.conditions import Conditioning
+from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.layer_norm import LayerNorm
+from kinescribe.ops.linear import geglu_reference, linear_geglu
 from kinescribe.ops.linear_fp8 import (
+    Copies,
+    Rows8,
     copied,
     in_eight_bits,
     linear_fp8,
     quantise_rows,
     quantise_rows_reference,
 )
-from kinescribe.ops.select import has_eight_bit_units
+from kinescribe.ops.packed import together
+from kinescribe.ops.select import has_eight_bit_units, products_serve
+from kinescribe.ops.temporal import TemporalConv
+from kinescribe.ops.temporal_fp8 import kernel_copied, temporal_conv_fp8
+from kinescribe.ops.tiles import GATED_FP8, GATED_FP8_NARROW, linear_tile_fp8
 from kinescribe.perf.fp8 import copies_of
 from kinescribe.perf.graph import Recorder
 from kinescribe.perf.reuse import rest, whole
@@ -61,6 +70,103 @@ def test_the_product_of_the_units_is_that_of_the_same_numbers(
     wanted = wanted if bias is None else wanted + bias
     assert found.dtype == dtype
     assert float((found.double() - wanted).norm() / wanted.norm()) < 8e-3
+
+
+@needs_units
+@HALF
+@pytest.mark.parametrize("shape", [(2, 16384, 320), (5, 77, 64), (8192, 640), (3, 1280)])
+@torch.inference_mode()
+def test_a_norm_in_eight_bits_has_the_numbers_of_the_norm(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    norm, reader = (
+        LayerNorm(shape[-1]).to("cuda", dtype),
+        torch.randn(64, shape[-1], device="cuda", dtype=dtype),
+    )
+    norm.weight.normal_()
+    x, y = (torch.randn(shape, device="cuda").add_(1).to(dtype) for _ in "xy")
+    waiting, ahead = torch.randn(2, shape[-1], device="cuda").to(dtype)
+    plain = norm(x), *norm.added(x, (y, waiting), ahead)
+    with in_eight_bits(Copies({reader: copied([reader])})):
+        alone, (total, behind) = norm.before(reader, x), norm.added(x, (y, waiting), ahead, before=reader)
+    assert torch.equal(total, plain[1])
+    for found, wanted in ((alone, plain[0]), (behind, plain[2])):
+        assert isinstance(found, Rows8) and isinstance(wanted, torch.Tensor) and found.dtype == dtype
+        # two kernels, whose sums may go in another order: few numbers fall on the other side of a half
+        numbers, scales = quantise_rows_reference(wanted)
+        torch.testing.assert_close(found.scales, scales, rtol=1e-2, atol=0)
+        near = numbers.double() * scales
+        assert float((found.numbers.double() * found.scales - near).norm() / near.norm()) < 1e-2
+
+
+@needs_units
+@HALF
+@pytest.mark.parametrize(
+    ("m", "width"), [(32768, 320), (8192, 640), (2048, 1280), (512, 1280), (32749, 320), (2001, 1280)]
+)
+@torch.inference_mode()
+def test_products_behind_a_norm_are_those_of_the_same_numbers(m: int, width: int, dtype: torch.dtype) -> None:
+    from kinescribe.ops import linear_fp8_triton
+
+    x, bias = torch.randn(m, width, device="cuda"), torch.randn(8 * width, device="cuda").to(dtype)
+    x = (x * 10 ** torch.rand(m, 1, device="cuda")).to(dtype)
+    up = torch.randn(8 * width, width, device="cuda").mul_(width**-0.5).to(dtype)
+    layers = [torch.nn.Linear(width, width, bias=False, device="cuda", dtype=dtype) for _ in range(3)]
+    copies = Copies({up: copied([up]), layers[0].weight: copied([layer.weight for layer in layers])})
+    rows = Rows8(*quantise_rows(x), dtype)
+    with in_eight_bits(copies):
+        gated, looked = linear_geglu(rows, up, bias), torch.cat(together(rows, layers), -1)
+    exact = rows.numbers.double() * rows.scales
+
+    def error(found: torch.Tensor, weight: torch.Tensor, *, gate: bool) -> float:
+        copy = copies.of[weight]
+        wanted = exact @ (copy.numbers.double() * copy.scales).t()
+        wanted = geglu_reference(wanted + bias) if gate else wanted
+        assert found.dtype == dtype
+        # row by row: their sizes differ by more than a bound would see
+        return float(((found.double() - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max())
+
+    assert error(gated, up, gate=True) < 2e-2 and error(looked, layers[0].weight, gate=False) < 2e-2
+    if products_serve(x):
+        assert linear_tile_fp8(m, 8 * width, width) is not None or m < 1024
+        for tile in (GATED_FP8, GATED_FP8_NARROW):
+            if width % tile.k == 0:
+                out = x.new_full((m, 5 * width), 7.0)
+                linear_fp8_triton.linear_gated(
+                    rows.numbers, rows.scales, copies.of[up].numbers, copies.of[up].scales, bias, tile,
+                    out[:, width:],
+                )  # fmt: skip
+                assert error(out[:, width:], up, gate=True) < 2e-2 and bool((out[:, :width] == 7).all())
+
+
+@needs_units
+@HALF
+@pytest.mark.parametrize(("c", "f", "p"), [(320, 16, 1024), (640, 16, 256), (1280, 16, 16), (320, 5, 333)])
+@torch.inference_mode()
+def test_a_convolution_along_time_in_eight_bits(c: int, f: int, p: int, dtype: torch.dtype) -> None:
+    norm = GroupNorm(32, c, eps=1e-5, silu=True).to("cuda", dtype)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    conv = TemporalConv(c).to("cuda", dtype)
+    x = (
+        torch.randn(2, c, f, p, device="cuda")
+        .add_(0.5)
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+    )
+    waiting = torch.randn(1, c, device="cuda").to(dtype)
+    copy = kernel_copied(conv.weight, norm.weight, norm.bias)
+    windows = norm.windows(x, waiting, 2, copy.window_scale)
+    plain = norm.windows(x, waiting, 2)
+    assert windows.dtype == torch.float8_e4m3fn and windows.shape == plain.shape
+    apart = (windows.double() * copy.window_scale - plain.double()).norm() / plain.double().norm()
+    assert float(apart) < 0.04
+    found = temporal_conv_fp8(norm, x, waiting, copy)
+    wanted = windows.flatten(3).double() @ copy.numbers.double().t() * (copy.window_scale * copy.scale)
+    wanted = wanted.permute(0, 3, 1, 2)
+    assert found.shape == x.shape and found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert float((found.double() - wanted).norm() / wanted.norm()) < 8e-3
+    exact = conv.over(plain).double()
+    assert float((found.double() - exact).norm() / exact.norm()) < 0.06
 
 
 @needs_units

@@ -8,9 +8,11 @@ from torch.nn import functional as F
 
 from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, convolve
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.linear_fp8 import kernel_copy_of
 from kinescribe.ops.select import windows_serve
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import TemporalConv, clips, laid_for, pictures
+from kinescribe.ops.temporal_fp8 import temporal_conv_fp8
 from kinescribe.ops.upsample import UpsampleConv
 
 
@@ -27,6 +29,9 @@ class TemporalConvStage(nn.Module):
         self, x: Float[Tensor, "b c f p"], waiting: Waiting
     ) -> tuple[Float[Tensor, "b c f p"], Waiting]:
         """Same shape; ``p`` counts pixels. Of ``x`` a bias may still be waiting, and of the result."""
+        copy = kernel_copy_of(self.conv.weight)
+        if copy is not None:
+            return temporal_conv_fp8(self.norm, x, waiting, copy), self.conv.bias[None]
         if not self.training and windows_serve(
             x, self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias, waiting
         ):

@@ -20,6 +20,7 @@ from kinescribe.ops.linear import (
     linear_geglu_into,
     linear_onto,
 )
+from kinescribe.ops.linear_fp8 import Rows8, rearranged
 from kinescribe.ops.packed import together
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import pictures
@@ -42,7 +43,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(context_width, width, bias=False)
         self.out = Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "*tokens d"], keys: Keys | None = None) -> Branch:
+    def forward(self, x: Float[Tensor, "*tokens d"] | Rows8, keys: Keys | None = None) -> Branch:
         """Every token of ``x`` gathers from those that ``keys`` were made of, or from those of ``x``; same shape.
 
         Beside it a bias that is still to be added, or None.
@@ -68,7 +69,7 @@ class FeedForward(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "*tokens d"],
+        x: Float[Tensor, "*tokens d"] | Rows8,
         stream: Float[Tensor, "*tokens d"],
         ahead: Float[Tensor, " d"] | None = None,
     ) -> Float[Tensor, "*tokens d"]:
@@ -88,6 +89,13 @@ class TransformerLayer(nn.Module):
         self.attention1 = Attention(width, width, heads, first)
         self.attention2 = Attention(width, context_width, heads, second)
         self.feed_forward = FeedForward(width)
+
+    # Each norm is told the weight that reads it, which may want it in 8 bits.
+
+    def looked(self, y: Float[Tensor, "*tokens d"]) -> tuple[Float[Tensor, "*tokens d"], Tensor | Rows8]:
+        """The stream after the first attention, and its norm for the second."""
+        first, second = self.attention1, self.attention2
+        return self.norm2.added(y, first(self.norm1.before(first.q.weight, y)), before=second.q.weight)
 
 
 @dataclass(frozen=True)
@@ -127,20 +135,24 @@ class Transformer(nn.Module):
 
     def add_last(
         self, stream: Float[Tensor, "*tokens d"], branch: Branch, ending: Ending | None
-    ) -> tuple[Tensor, Float[Tensor, "*tokens d"]]:
+    ) -> tuple[Tensor, Float[Tensor, "*tokens d"] | Rows8]:
         """The stream with its last attention, and the norm of that; with an ``ending`` in front of wider rows."""
-        norm, d = self.layer.norm3, stream.shape[-1]
+        norm, forward, d = self.layer.norm3, self.layer.feed_forward, stream.shape[-1]
         if ending is None:
-            return norm.added(stream, branch, self.layer.feed_forward.ahead(stream))
+            return norm.added(stream, branch, forward.ahead(stream), before=forward.up.weight)
         wide = stream.new_empty((*stream.shape[:-1], ending.weight.shape[1]))
-        return wide, norm.added(stream, branch, into=wide[..., :d])[1]
+        return wide, norm.added(stream, branch, into=wide[..., :d], before=forward.up.weight)[1]
 
-    def feed(self, normed: Float[Tensor, "*tokens d"], stream: Tensor, ending: Ending | None) -> Tensor:
+    def feed(
+        self, normed: Float[Tensor, "*tokens d"] | Rows8, stream: Tensor, ending: Ending | None
+    ) -> Tensor:
         """The stream with the feed-forward; with an ``ending`` beside what that is to be made of."""
         forward = self.layer.feed_forward
         if ending is None:
             return forward(normed, stream, forward.ahead(stream))
-        linear_geglu_into(stream[..., normed.shape[-1] :], normed, forward.up.weight, forward.up.bias)
+        linear_geglu_into(
+            stream[..., self.project_out.in_features :], normed, forward.up.weight, forward.up.bias
+        )
         return stream
 
     def leave(self, clip: Float[Tensor, "*tokens c"], stream: Tensor, ending: Ending | None) -> Tensor:
@@ -178,13 +190,17 @@ class SpatialTransformer(Transformer):
         s, _, f, h, w = x.shape
         b = len(keys[0])
         layer = self.layer
-        normed = self.norm(pictures(x), None if ending is None else ending.undo)
-        y = self.project_in(rearrange(normed, "sf c h w -> sf (h w) c"))
-        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
-        y, normed = (spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b) for z in (y, normed))
+
+        def by_clip(z: Tensor) -> Tensor:
+            return spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b)
+
+        undo = None if ending is None else ending.undo
+        y = self.project_in(rearrange(self.norm(pictures(x), undo), "sf c h w -> sf (h w) c"))
+        y, read = layer.looked(y)
+        y, read = by_clip(y), rearranged(by_clip, read)
         x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
-        y, normed = self.add_last(y, layer.attention2(normed, keys), ending)
-        y = self.feed(normed, y, ending)
+        y, read = self.add_last(y, layer.attention2(read, keys), ending)
+        y = self.feed(read, y, ending)
         y = self.leave(x, y, ending)
         return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
@@ -217,9 +233,9 @@ class TemporalTransformer(Transformer):
     def _pixels(self, y: Float[Tensor, "b f n c"], ending: Ending | None) -> Tensor:
         layer = self.layer
         y = self.project_in(y)
-        y, normed = layer.norm2.added(y, layer.attention1(layer.norm1(y)))
-        y, normed = self.add_last(y, layer.attention2(normed), ending)
-        return self.feed(normed, y, ending)
+        y, read = layer.looked(y)
+        y, read = self.add_last(y, layer.attention2(read), ending)
+        return self.feed(read, y, ending)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

@@ -17,7 +17,6 @@ from kinescribe.models.conditions import Conditioning, SkipFilter, spread
 from kinescribe.models.transformer import Attention, Ending, Keys, SpatialTransformer, TemporalTransformer
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.kept import Keeps
-from kinescribe.ops.linear_fp8 import copies_here
 from kinescribe.ops.packed import lay_behind, lay_together, together
 from kinescribe.ops.select import kernels_serve
 from kinescribe.ops.slices import rows_at_once
@@ -94,7 +93,7 @@ class Attending(Keeps):
         """The ends of both transformers, and what has to be in the clip ahead of them; where all that is faster."""
         kept = self.kept()
         vectors = clips * x[0, 0].numel()
-        if not kept or copies_here() is not None or vectors > rows_at_once() or not kernels_serve(x, *kept):
+        if not kept or vectors > rows_at_once() or not kernels_serve(x, *kept):
             return None, None, None
         first, undo_both, second, undo_one, both = kept
         return Ending(first, undo_both), Ending(second, undo_one), both

@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -102,9 +102,16 @@ class GroupNorm(nn.Module):
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
 
     def windows(
-        self, x: Float[Tensor, "b c f p"], shift: Float[Tensor, "a c"] | None, laid: int
-    ) -> Float[Tensor, "b ..."]:
-        """The norm of clips as the windows that ``ops.temporal`` tells of; where kernels serve."""
+        self,
+        x: Float[Tensor, "b c f p"],
+        shift: Float[Tensor, "a c"] | None,
+        laid: int,
+        scale: Float32[Tensor, ""] | None = None,
+    ) -> Shaped[Tensor, "b ..."]:
+        """The norm of clips as the windows that ``ops.temporal`` tells of; where kernels serve.
+
+        With a ``scale`` over that, in 8 bits.
+        """
         from kinescribe.ops.group_norm_triton import group_norm_op
 
-        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid)
+        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid, scale)

@@ -38,6 +38,12 @@ def _finish(x, scale, bias, SILU: tl.constexpr):
 
 
 @triton.jit
+def _scaled(x, scale_ptr, EIGHT: tl.constexpr):
+    """For results in 8 bits, numbers of which one scale is to be the unit."""
+    return x * (1.0 / tl.load(scale_ptr)) if EIGHT else x
+
+
+@triton.jit
 def _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps):
     """What :func:`_finish` multiplies by and adds, for every channel."""
     scale = tl.load(weight_ptr + channel, mask=real, other=0.0).to(tl.float32)
@@ -97,9 +103,9 @@ def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.c
 
 @triton.jit(do_not_specialize=COUNTS)
 def norm_whole(
-    x_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, rows, groups, repeats, pixels, eps, LAID: tl.constexpr,
-    SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
-    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, out_ptr, rows, groups, repeats, pixels, eps,
+    LAID: tl.constexpr, EIGHT: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr,
+    SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """All rows of a block of groups, held from the first read to the only write."""
     block, b, channels = tl.program_id(0), tl.program_id(1), groups * SIZE
@@ -124,7 +130,7 @@ def norm_whole(
     count = rows * 1.0 * SIZE
     mean, square = middle + total / count, tl.maximum(square - total * (total / count), 0.0)
     scale, bias = _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps)
-    out = _finish(x.to(tl.float32), scale, bias, SILU)
+    out = _scaled(_finish(x.to(tl.float32), scale, bias, SILU), scale_ptr, EIGHT)
     _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID)
 
 
@@ -170,8 +176,8 @@ def norm_statistics(
 
 @triton.jit(do_not_specialize=COUNTS)
 def norm_apply(
-    x_ptr, shift_ptr, weight_ptr, bias_ptr, mean_ptr, square_ptr, out_ptr,
-    rows, groups, repeats, length, chunks, part, pixels, eps, LAID: tl.constexpr,
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, mean_ptr, square_ptr, out_ptr,
+    rows, groups, repeats, length, chunks, part, pixels, eps, LAID: tl.constexpr, EIGHT: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
@@ -213,7 +219,7 @@ def norm_apply(
     for at in range(first, last, ROWS):
         here = (at + row < last)[:, None] & real[None, :]
         place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
-        out = _finish(x.to(tl.float32), scale, bias, SILU)
+        out = _scaled(_finish(x.to(tl.float32), scale, bias, SILU), scale_ptr, EIGHT)
         after = (at + ROWS + row < last)[:, None] & real[None, :]
         x = tl.load(x_ptr + place + channels * ROWS, mask=after, other=0.0)
         _put(out_ptr, out, b, at + row, channel, here, rows, channels, pixels, LAID)

@@ -67,19 +67,22 @@ def forward(
     eps: float,
     silu: bool,
     laid: int = 0,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """The norm of ``b c h w``, channels-last; ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added first.
 
     Of clips ``b c f p`` it can be ``laid`` out by pixel (1), ``b p f+2 c`` with a frame of zeros at either end; or with
-    the frames before and after beside every frame (2), ``b f p 3 c``.
+    the frames before and after beside every frame (2), ``b f p 3 c``. With a ``scale``, of one number, the norm is
+    divided by it and in 8 bits.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     b, channels, height, width = x.shape
-    out = _empty(x, laid)
+    out = _empty(x, laid, scale)
     rows = height * width
     shifted = shift is not None
     repeats = 1 if shift is None else b // shift.shape[0]
     shift = weight if shift is None else shift.contiguous()
+    eight, scale = scale is not None, weight if scale is None else scale
 
     held = triton.next_power_of_2(rows)
     block = _block(channels, groups, max(NARROWEST, min(128, WHOLE // held)))
@@ -87,7 +90,7 @@ def forward(
     full = block.width == block.together * block.size
     if numbers <= WHOLE << full:
         norm_whole[block.count, b](
-            x, shift, weight, bias, out, rows, groups, repeats, width, eps, LAID=laid,
+            x, shift, weight, bias, scale, out, rows, groups, repeats, width, eps, LAID=laid, EIGHT=eight,
             SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
             num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
         )  # fmt: skip
@@ -106,8 +109,8 @@ def forward(
         SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
     )  # fmt: skip
     norm_apply[block.count, parts, b](
-        x, shift, weight, bias, means, squares, out, rows, groups, repeats, length, chunks, part, width, eps, LAID=laid,
-        SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
+        x, shift, weight, bias, scale, means, squares, out, rows, groups, repeats, length, chunks, part, width, eps,
+        LAID=laid, EIGHT=eight, SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
         CHUNKS=32 if chunks <= 32 else 128, num_warps=4,
     )  # fmt: skip
     return out
@@ -121,12 +124,13 @@ def _tile(pictures: int, numbers: int) -> tuple[int, int]:
     return 2048 if numbers <= SMALL else 4096, 1024 if pictures == 1 and numbers > CACHED else 512
 
 
-def _empty(x: Tensor, laid: int) -> Tensor:
+def _empty(x: Tensor, laid: int, scale: Tensor | None) -> Tensor:
     """Memory for the norm of ``x``."""
     b, c, f, p = x.shape
+    dtype = x.dtype if scale is None else torch.float8_e4m3fn
     if laid == 0:
-        return torch.empty_like(x, memory_format=torch.channels_last)
-    return x.new_empty((b, p, f + 2, c) if laid == 1 else (b, f, p, 3, c))
+        return torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)
+    return x.new_empty((b, p, f + 2, c) if laid == 1 else (b, f, p, 3, c), dtype=dtype)
 
 
 def _lanes(block: _Block) -> dict[str, int]:
@@ -144,5 +148,5 @@ group_norm_op = operation("group_norm")(forward)
 
 
 @group_norm_op.faked
-def _(x, shift, weight, bias, groups, eps, silu, laid=0):  # noqa: ARG001
-    return _empty(x, laid)
+def _(x, shift, weight, bias, groups, eps, silu, laid=0, scale=None):  # noqa: ARG001
+    return _empty(x, laid, scale)

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.linear_fp8 import copy_of, linear_fp8
+from kinescribe.ops.linear_fp8 import Copy, Rows8, copy_of, linear_fp8, restored, rows8
 from kinescribe.ops.select import kernels_serve, products_serve
-from kinescribe.ops.tiles import linear_tile
+from kinescribe.ops.tiles import linear_tile, linear_tile_fp8
 
 
 def geglu_reference(x: Float[Tensor, "*rows n2"]) -> Float[Tensor, "*rows n"]:
@@ -26,12 +26,13 @@ def geglu(x: Float[Tensor, "*rows n2"]) -> Float[Tensor, "*rows n"]:
 
 
 def linear_geglu(
-    x: Float[Tensor, "*rows k"], weight: Float[Tensor, "n2 k"], bias: Float[Tensor, " n2"]
+    x: Float[Tensor, "*rows k"] | Rows8, weight: Float[Tensor, "n2 k"], bias: Float[Tensor, " n2"]
 ) -> Float[Tensor, "*rows n"]:
     """:func:`geglu` of the linear layer; where one kernel is the faster way, its wide result is never written."""
     copy = copy_of(weight)
     if copy is not None:
-        return geglu(linear_fp8(x, copy, bias))
+        return linear_geglu_fp8(rows8(x), copy, bias)
+    x = restored(x)
     if products_serve(x, weight, bias) and linear_tile(_rows(x), len(weight), x.shape[-1], gated=True):
         from kinescribe.ops.linear_triton import linear_geglu_op
 
@@ -42,15 +43,42 @@ def linear_geglu(
     return geglu(F.linear(x, weight, bias))
 
 
+def linear_geglu_fp8(
+    x: Rows8, copy: Copy, bias: Float[Tensor, " n2"], out: Float[Tensor, "*rows n"] | None = None
+) -> Float[Tensor, "*rows n"]:
+    """:func:`linear_geglu` of a copy; written to ``out``, if given, which may be a part of wider rows."""
+    numbers = x.numbers.reshape(-1, x.numbers.shape[-1])
+    if out is None:
+        out = bias.new_empty((*x.numbers.shape[:-1], len(bias) // 2))
+    if products_serve(bias, copy.zeros) and linear_tile_fp8(len(numbers), *copy.numbers.shape):
+        from kinescribe.ops.linear_fp8_triton import linear_gated_fp8
+
+        flat = out.view(-1, out.shape[-1])
+        linear_gated_fp8(numbers, x.scales.reshape(-1, 1), copy.numbers, copy.scales, bias, flat)
+        return out
+    wide = linear_fp8(x, copy, bias)
+    if not kernels_serve(wide):
+        return out.copy_(geglu_reference(wide))
+    from kinescribe.ops.linear_triton import geglu_into
+
+    geglu_into(wide, out)
+    return out
+
+
 def linear_geglu_into(
     out: Float[Tensor, "*rows n"],
-    x: Float[Tensor, "*rows k"],
+    x: Float[Tensor, "*rows k"] | Rows8,
     weight: Float[Tensor, "n2 k"],
     bias: Float[Tensor, " n2"],
 ) -> None:
     """:func:`linear_geglu` in a part of wider rows, for inference where kernels serve."""
     from kinescribe.ops import linear_triton
 
+    copy = copy_of(weight)
+    if copy is not None:
+        linear_geglu_fp8(rows8(x), copy, bias, out)
+        return
+    x = restored(x)
     if products_serve(x, weight, bias) and linear_tile(_rows(x), len(weight), x.shape[-1], gated=True):
         linear_triton.linear_geglu_into(x, weight, bias, out)
     else:
@@ -64,9 +92,6 @@ def linear_add(
     residual: Float[Tensor, "*rows n"],
 ) -> Float[Tensor, "*rows n"]:
     """``residual`` plus the linear layer; where one kernel is the faster way, added before anything is written."""
-    copy = copy_of(weight)
-    if copy is not None:
-        return residual + linear_fp8(x, copy, bias)
     if products_serve(x, weight, bias, residual) and linear_tile(
         _rows(x), len(weight), x.shape[-1], gated=False
     ):
@@ -78,7 +103,7 @@ def linear_add(
 
 def leaves_bias(x: Tensor, layer: nn.Linear) -> bool:
     """Whether the product of rows like ``x`` is faster without the layer's bias, which a kernel adds elsewhere."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or copy_of(layer.weight) is not None:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return kernels_serve(x, layer.weight, layer.bias)
 
@@ -94,10 +119,10 @@ def linear_onto(
 class Linear(nn.Linear):
     """The library's layer, in 8 bits where that is asked for."""
 
-    def forward(self, x: Float[Tensor, "*rows k"]) -> Float[Tensor, "*rows n"]:
+    def forward(self, x: Float[Tensor, "*rows k"] | Rows8) -> Float[Tensor, "*rows n"]:
         """The layer of every row."""
         copy = copy_of(self.weight)
-        return super().forward(x) if copy is None else linear_fp8(x, copy, self.bias)
+        return super().forward(restored(x)) if copy is None else linear_fp8(x, copy, self.bias)
 
     def leaving_bias(
         self, x: Float[Tensor, "*rows k"]

@@ -1,29 +1,70 @@
-"""Rows of numbers to 8-bit floating point as one Triton kernel: largest number, scale and cast in one reading."""
+"""8-bit floating point in Triton kernels: rows of numbers to it in one reading, and the product that ends in a gate."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kinescribe.ops.linear_fp8 import LARGEST, LEAST
+from kinescribe.ops.linear_triton import _gated, _multiprocessors
 from kinescribe.ops.operation import operation
+from kinescribe.ops.tiles import Tile, linear_tile_fp8
 
 TILE = 4096
 """Numbers a program holds, as whole rows."""
+_LARGEST: tl.constexpr = tl.constexpr(LARGEST)
+_LEAST: tl.constexpr = tl.constexpr(LEAST)
 
 
 @triton.jit
-def _quantise_rows(
-    x_ptr, out_ptr, scale_ptr, rows, width, least, largest, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
+def rows_in_eight_bits(x):
+    """Rows of float32 in e4m3, and the scale of each."""
+    own = tl.maximum(tl.max(tl.abs(x), 1), _LEAST)
+    return (x * tl.div_rn(_LARGEST, own)[:, None]).to(tl.float8e4nv), tl.div_rn(own, _LARGEST)
+
+
+@triton.jit
+def _quantise_rows(x_ptr, out_ptr, scale_ptr, rows, width, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     mask = (row < rows)[:, None] & (column < width)[None, :]
     place = row[:, None].to(tl.int64) * width + column[None, :]
     x = tl.load(x_ptr + place, mask=mask, other=0.0).to(tl.float32)
-    scale = tl.div_rn(tl.maximum(tl.max(tl.abs(x), 1), least), largest)
-    tl.store(out_ptr + place, tl.div_rn(x, scale[:, None] + tl.zeros_like(x)).to(tl.float8e4nv), mask=mask)
-    tl.store(scale_ptr + row, scale, mask=row < rows)
+    numbers, scales = rows_in_eight_bits(x)
+    tl.store(out_ptr + place, numbers, mask=mask)
+    tl.store(scale_ptr + row, scales, mask=row < rows)
+
+
+@triton.jit
+def _linear_gated(
+    x, weight, row_scale_ptr, scale_ptr, bias_ptr, out_ptr, m, n, k, apart,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """The gated product of ``ops.linear_triton`` of 8-bit numbers; ``n`` is whole tiles.
+
+    Rows of the result are ``apart``.
+    """
+    across, down = n // N, tl.cdiv(m, M)
+    for number in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
+        group, inside = number // (GROUP * across), number % (GROUP * across)
+        tall = tl.minimum(down - group * GROUP, GROUP)
+        tile_m, tile_n = group * GROUP + inside % tall, inside // tall
+        product = tl.zeros((M, N), tl.float32)
+        for at in range(0, k, K):
+            right = tl.reshape(weight.load([tile_n * (N // 2), 0, at]), (N, K))
+            product = tl.dot(x.load([tile_m * M, at]), tl.trans(right), product)
+
+        row, column = tile_m * M + tl.arange(0, M), tile_n * N + tl.arange(0, N)
+        source = (column % 2) * (n // 2) + column // 2
+        product *= tl.load(row_scale_ptr + row, mask=row < m, other=0.0)[:, None]
+        product *= tl.load(scale_ptr + source)[None, :]
+        product += tl.load(bias_ptr + source).to(tl.float32)[None, :]
+        value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
+        column = tile_n * (N // 2) + tl.arange(0, N // 2)
+        place = row.to(tl.int64)[:, None] * apart + column[None, :]
+        out = _gated(value, gate).to(out_ptr.dtype.element_ty)
+        tl.store(out_ptr + place, out, mask=(row < m)[:, None])
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,9 +76,37 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     lanes = triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
     _quantise_rows[(triton.cdiv(rows, tall),)](
-        x, out, scales, rows, width, LEAST, LARGEST, ROWS=tall, WIDTH=lanes, num_warps=4
+        x, out, scales, rows, width, ROWS=tall, WIDTH=lanes, num_warps=4
     )
     return out, scales
+
+
+def linear_gated(
+    x: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, bias: Tensor, tile: Tile, out: Tensor
+) -> None:
+    """The linear layer of ``(m, k)`` in 8 bits by weights ``(n, k)`` in 8 bits, gated, into ``out`` of ``(m, n / 2)``.
+
+    Of ``out`` the rows may lie apart, each is without gaps.
+    """
+    (m, k), n = x.shape, len(weight)
+    left = TensorDescriptor(x, [m, k], [k, 1], [tile.m, tile.k])
+    right = TensorDescriptor(weight, [n // 2, 2, k], [k, n // 2 * k, 1], [tile.n // 2, 2, tile.k])
+    tiles = triton.cdiv(m, tile.m) * (n // tile.n)
+    _linear_gated[(min(tiles, tile.together * _multiprocessors(x.device)),)](
+        left, right, scales, weight_scales, bias, out, m, n, k, out.stride(0),
+        M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group, num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+
+
+def linear_gated_fp8(
+    x: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, bias: Tensor, out: Tensor
+) -> None:
+    """:func:`linear_gated` with the tile of the table, for inference."""
+    tile = linear_tile_fp8(len(x), *weight.shape)
+    if tile is None:
+        raise ValueError(f"the table has no tile for {tuple(x.shape)} @ {tuple(weight.shape)}'")
+    with torch.cuda.device_of(x):
+        linear_gated(x.contiguous(), scales.contiguous(), weight, weight_scales, bias, tile, out)
 
 
 quantise_rows_op = operation("quantise_rows")(quantise_rows)

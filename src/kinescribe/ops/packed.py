@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.linear_fp8 import packed_fp8
+from kinescribe.ops.linear_fp8 import Rows8, packed_fp8, restored
 
 
 def together(
-    x: Tensor, layers: Sequence[nn.Linear], more: Sequence[Tensor] | None = None
+    x: Tensor | Rows8, layers: Sequence[nn.Linear], more: Sequence[Tensor] | None = None
 ) -> tuple[Tensor, ...]:
     """What each of ``layers`` makes of ``x``: ``layer(x)`` for all, views of one result after :func:`lay_together`.
 
@@ -20,6 +20,7 @@ def together(
     """
     made = packed_fp8(x, layers)
     if made is None:
+        x = restored(x)
         weight = behind_each_other([layer.weight for layer in layers])
         biases = [layer.bias for layer in layers if layer.bias is not None]
         bias = behind_each_other(biases) if biases else None

@@ -21,6 +21,10 @@ class Tile:
 GATED = Tile(128, 256, 64, warps=8, stages=3)
 ADDED = Tile(128, 64, 64, warps=4, stages=4, together=2)
 
+GATED_FP8 = Tile(128, 256, 128, warps=8, stages=3)
+GATED_FP8_NARROW = Tile(128, 128, 64, warps=4, stages=5, together=2)
+"""For rows that are no whole steps of 128; of few steps, which end as long as they multiply: two take turns."""
+
 ADDED_TO = 512
 """Up to so many inputs a row (k) the pass of an addition costs more than the library's product gains."""
 FEWEST_TILES = 256
@@ -35,5 +39,13 @@ def linear_tile(m: int, n: int, k: int, *, gated: bool) -> Tile | None:
     """
     tile = GATED if gated else ADDED
     if (not gated and k > ADDED_TO) or n % tile.n or k % tile.k:
+        return None
+    return tile if -(-m // tile.m) * (n // tile.n) >= FEWEST_TILES else None
+
+
+def linear_tile_fp8(m: int, n: int, k: int) -> Tile | None:
+    """The tile for a gated product of 8-bit numbers, or None where its sizes do not fit."""
+    tile = GATED_FP8_NARROW if k % GATED_FP8.k else GATED_FP8
+    if n % tile.n or k % tile.k:
         return None
     return tile if -(-m // tile.m) * (n // tile.n) >= FEWEST_TILES else None

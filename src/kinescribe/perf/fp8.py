@@ -1,7 +1,8 @@
-"""A UNet's wide linear layers in 8 bits: copies beside the weights, which stay as they are.
+"""A UNet's products behind norms in 8 bits: copies beside the weights, which stay as they are.
 
-What transformers are made of has copies; the layers at their doors, convolutions, and what reads time and text, which
-are a small part of the work or a large part of the error, have none.
+What reads a norm, whose numbers are in 8 bits at no cost, has copies: queries, keys, values and the first layers of
+feed-forwards, and convolutions along time. To bring what other layers read into 8 bits costs as much as their products
+gain.
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from kinescribe.errors import OptionError
+from kinescribe.models.blocks import TemporalConvStage
 from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
 from kinescribe.models.unet import UNet
-from kinescribe.ops.linear_fp8 import Copies, Copy, copied, copies_fit
+from kinescribe.ops.linear_fp8 import Copies, Copy, KernelCopy, copied, copies_fit
 from kinescribe.ops.select import has_eight_bit_units
+from kinescribe.ops.temporal_fp8 import kernel_copied
 from kinescribe.ops.version import version_of
 
 Weights = tuple[Tensor, ...]
@@ -28,7 +31,7 @@ def copies_of(unet: UNet) -> Copies:
 
     Those whose weights have been written to since are renewed in the same memory.
     """
-    groups = list(groups_of(unet))
+    groups = [*groups_of(unet), *stages_of(unet)]
     states = {group[0]: tuple((version_of(w), w.dtype, w.device) for w in group) for group in groups}
     copies, known = _HELD.get(unet, (Copies({}), {}))
     if _places(states) != _places(known):
@@ -51,18 +54,28 @@ def groups_of(unet: UNet) -> Iterator[Weights]:
     for module in unet.modules():
         if not isinstance(module, TransformerLayer):
             continue
-        first, second, forward = module.attention1, module.attention2, module.feed_forward
-        groups: list[Weights] = [(first.q.weight, first.k.weight, first.v.weight), (first.out.weight,)]
-        groups.append(
-            (second.q.weight,) if module in over_text else (second.q.weight, second.k.weight, second.v.weight)
-        )
-        groups += [(second.out.weight,), (forward.up.weight,), (forward.down.weight,)]
+        first, second = module.attention1, module.attention2
+        groups: list[Weights] = [
+            (first.q.weight, first.k.weight, first.v.weight),
+            (second.q.weight,)
+            if module in over_text
+            else (second.q.weight, second.k.weight, second.v.weight),
+            (module.feed_forward.up.weight,),
+        ]
         yield from (group for group in groups if all(map(copies_fit, group)))
+
+
+def stages_of(unet: UNet) -> Iterator[Weights]:
+    """The kernels along time that have copies, each with weight and bias of the norm that it reads."""
+    for module in unet.modules():
+        if isinstance(module, TemporalConvStage) and copies_fit(module.conv.weight.flatten(1)):
+            yield module.conv.weight, module.norm.weight, module.norm.bias
 
 
 def copy_bytes(unet: UNet) -> int:
     """What the copies of a UNet take, with numbers or without."""
-    return sum(weight.numel() + 8 * len(weight) for group in groups_of(unet) for weight in group)
+    linear = sum(weight.numel() + 8 * len(weight) for group in groups_of(unet) for weight in group)
+    return linear + sum(kernel.numel() + 4 * len(kernel) + 8 for kernel, *_ in stages_of(unet))
 
 
 def require_eight_bits(device: torch.device, dtype: torch.dtype) -> None:
@@ -83,13 +96,13 @@ def _places(states: dict[Tensor, State]) -> dict[int, list[tuple[torch.dtype, to
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _made(group: Weights) -> Copy:
-    return copied(group)
+def _made(group: Weights) -> Copy | KernelCopy:
+    return kernel_copied(*group) if group[0].ndim == 4 else copied(group)
 
 
 @torch.inference_mode()
-def _renew(copy: Copy, group: Weights) -> None:
+def _renew(copy: Copy | KernelCopy, group: Weights) -> None:
     """In place: what was recorded reads that memory."""
-    new = copied(group)
-    copy.numbers.copy_(new.numbers)
-    copy.scales.copy_(new.scales)
+    new = _made(group)
+    for name, tensor in vars(new).items():
+        getattr(copy, name).copy_(tensor)

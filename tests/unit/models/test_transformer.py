@@ -13,7 +13,6 @@ from kinescribe.models.transformer import Transformer
 from kinescribe.models.unet import UNet, kept_numbers
 from kinescribe.ops import linear
 from kinescribe.ops.kept import Keeps
-from kinescribe.ops.linear_fp8 import Copies, in_eight_bits
 from kinescribe.ops.slices import at_most
 
 CONFIG = replace(
@@ -79,11 +78,9 @@ def test_an_end_is_that_of_the_weights_as_they_are(unet: UNet, ends: list[torch.
     assert len(ends) == 8
 
 
-def test_slices_and_eight_bits_take_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
+def test_slices_take_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
     keep(unet)
     with at_most(20):
-        answer(unet)
-    with in_eight_bits(Copies({})):
         answer(unet)
     assert not ends
 

@@ -79,7 +79,67 @@ for found in (fast, ended_by_pixel):
 assert (fast_pictures - pictures).norm() < 1e-5 * pictures.norm()
 """
 
+EIGHT = """
+from dataclasses import replace
+
+import torch
+from kinescribe.checkpoints.modelscope import UNET
+from kinescribe.models.conditions import Conditioning
+from kinescribe.models.unet import UNet
+from kinescribe.ops import layer_norm, linear, linear_fp8_triton
+from kinescribe.ops.layer_norm_triton import add_layer_norm_rows8_op, layer_norm_rows8_op
+from kinescribe.ops.linear_fp8 import in_eight_bits
+from kinescribe.ops.tiles import Tile
+from kinescribe.perf.fp8 import copies_of
+
+ran = set()
+
+
+def serve(op):
+    plain = op.plain
+
+    def work(*args):
+        ran.add(op)
+        return plain(*args)
+
+    op.plain = work
+    return op
+
+
+torch.manual_seed(0)
+config = replace(UNET, width=32, multipliers=(1,), blocks_per_level=1, attention_levels=(True,), head_dim=16,
+                 stem_heads=2, context_dim=24, groups=8)
+unet = UNet(config).eval()
+for name, parameter in unet.named_parameters():
+    torch.nn.init.normal_(parameter, std=0.3 if ".layer." in name or "project" in name else 0.1)
+unet.lay_together()
+x, t = torch.randn(1, 4, 3, 4, 4), torch.tensor([300.0])
+told = Conditioning(tokens=torch.randn(2, 9, 24))  # the text enters where the norm of one clip becomes that of two
+with torch.inference_mode():
+    plain = unet(x, t, told)
+    with in_eight_bits(copies_of(unet)):
+        near = unet(x, t, told)
+        for module in (layer_norm, linear):
+            module.kernels_serve = lambda *_: True
+        layer_norm.eight_bits_serve = linear.products_serve = lambda *_: True
+        for module in (linear, linear_fp8_triton):
+            module.linear_tile_fp8 = lambda *_: Tile(32, 64, 32, warps=4, stages=2)
+        ops = {serve(op) for op in (layer_norm_rows8_op, add_layer_norm_rows8_op)}
+        gated, made = linear_fp8_triton.linear_gated_fp8, []
+        linear_fp8_triton.linear_gated_fp8 = lambda *given: made.append(gated(*given))
+        fast = unet(x, t, told)
+assert ran == ops and made, (ran, made)
+# the interpreter's casts to 8 bits are worse than those of devices
+for found in (near, fast):
+    assert 1e-4 < (found - plain).norm() / plain.norm() < 0.12, float((found - plain).norm() / plain.norm())
+"""
+
 
 @needs_triton
 def test_the_network_with_kernels_gives_the_numbers_of_the_plain_one() -> None:
     run(SCRIPT)
+
+
+@needs_triton
+def test_the_network_with_kernels_of_eight_bits_is_near_the_plain_one() -> None:
+    run(EIGHT)

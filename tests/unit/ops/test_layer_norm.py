@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from kinescribe.ops.layer_norm import LayerNorm, add_layer_norm, layer_norm, layer_norm_reference
+from kinescribe.ops.linear_fp8 import Copies, Rows8, copied, in_eight_bits, rows8
 
 
 def double(*shape: int) -> torch.Tensor:
@@ -36,3 +37,22 @@ def test_the_layer_is_the_library_s_with_the_same_names_and_numbers() -> None:
     x = double(4, 10)
     assert torch.equal(mine(x), theirs(x))
     assert torch.equal(mine.added(x, (x, None))[1], theirs(x + x))
+
+
+def test_norm_before_a_layer_with_a_copy_is_in_eight_bits() -> None:
+    norm, reader = LayerNorm(16), torch.randn(16, 16)
+    torch.nn.init.normal_(norm.weight)
+    x, y, (waiting, ahead) = torch.randn(3, 4, 16), torch.randn(3, 4, 16), torch.randn(2, 16)
+    with torch.no_grad():
+        alone = norm.before(reader, x)
+        total, normed = norm.added(x, (y, waiting), ahead, before=reader)
+        with in_eight_bits(Copies({reader: copied([reader])})):
+            alone8 = norm.before(reader, x)
+            total8, normed8 = norm.added(x, (y, waiting), ahead, before=reader)
+            assert torch.equal(norm(x), alone) and torch.equal(norm.added(x, (y, waiting), ahead)[1], normed)
+    assert torch.equal(alone, norm(x)) and torch.equal(total8, total)
+    for found, plain in ((alone8, alone), (normed8, normed)):
+        assert isinstance(found, Rows8) and isinstance(plain, torch.Tensor)
+        wanted = rows8(plain)
+        assert found.dtype == plain.dtype and torch.equal(found.scales, wanted.scales)
+        assert torch.equal(found.numbers.float(), wanted.numbers.float())

@@ -28,10 +28,40 @@ for rows, width, dtype, bound in [
         assert out.dtype == dtype and (out - expected).norm() / expected.norm() < bound, (rows, width)
 """
 
+EIGHT = """
+import torch
+from kinescribe.ops import layer_norm_triton as kernels
+from kinescribe.ops.linear_fp8 import quantise_rows_reference
+from kinescribe.ops.linear_fp8_triton import quantise_rows
+
+torch.manual_seed(0)
+for rows, width in [(37, 64), (9, 320), (3, 1280)]:
+    x, y = (torch.randn(2, rows, width) + 1).half(), torch.randn(2, rows, width).half()
+    weight, bias = torch.randn(2, width).half()
+    x[0, 1] = 0
+    for given in ((None, weight, 0 * bias), (y, weight, bias), (y, weight, bias, 1e-5, weight, bias)):
+        other, *rest = (*given, 1e-5)[:4]
+        more = given[4:]
+        total, out = kernels.forward(x, other, *rest, *more)
+        total8, numbers, scales = kernels.forward_rows8(x, other, *rest, *more)
+        assert torch.equal(total8, total) and numbers.shape == x.shape and scales.shape == (2, rows, 1)
+        # both by the interpreter, whose casts to 8 bits are its own
+        wanted, wanted_scales = quantise_rows(out.view(-1, width))
+        assert numbers.dtype == torch.float8_e4m3fn
+        assert torch.equal(numbers.view(torch.uint8).view(-1, width), wanted.view(torch.uint8))
+        assert torch.equal(scales.view(-1, 1), wanted_scales)
+        assert torch.equal(wanted_scales, quantise_rows_reference(out.view(-1, width))[1])
+"""
+
 
 @needs_triton
 def test_kernel_equals_the_reference() -> None:
     run(SCRIPT)
+
+
+@needs_triton
+def test_kernel_writes_the_numbers_that_its_norm_has_in_eight_bits() -> None:
+    run(EIGHT)
 
 
 @pytest.mark.slow
@@ -42,5 +72,8 @@ from kinescribe.ops import layer_norm_triton as kernels
 
 for width in (512, 2048):
     for add, waiting, ahead in ((False, False, False), (True, True, False), (True, True, True)):
-        build(kernels._normalise, ADD=add, WAITING=waiting, AHEAD=ahead, ROWS=kernels.TILE // width, WIDTH=width)
+        which = {"ADD": add, "WAITING": waiting, "AHEAD": ahead, "ROWS": kernels.TILE // width, "WIDTH": width}
+        build(kernels._normalise, EIGHT=False, **which)
+        eight = {"out_ptr": "*fp8e4nv", "scale_ptr": "*fp32"}
+        assert "e4m3x2" in build(kernels._normalise, generations=(90,), kinds=eight, EIGHT=True, **which)
 """)

@@ -5,16 +5,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kinescribe.ops.linear import Linear, linear_add, linear_geglu
+from kinescribe.ops.linear import Linear, linear_geglu
 from kinescribe.ops.linear_fp8 import (
     LARGEST,
     Copies,
+    Rows8,
     copied,
     copies_fit,
     in_eight_bits,
     linear_fp8,
     packed_fp8,
     quantise_rows,
+    rearranged,
+    restored,
+    rows8,
 )
 from kinescribe.ops.packed import together
 
@@ -47,17 +51,13 @@ def test_the_answer_has_the_dtype_of_what_went_in(dtype: torch.dtype) -> None:
     assert linear_fp8(x, copied([weight]), None).dtype == dtype
 
 
-def test_every_linear_operation_takes_the_copy_inside_the_block_only() -> None:
-    x, stream = numbers(6, 32), numbers(6, 32, seed=4)
-    up, down, layer = nn.Linear(32, 128), nn.Linear(32, 32), Linear(32, 32)
-    calls = (
-        lambda: linear_geglu(x, up.weight, up.bias),
-        lambda: linear_add(x, down.weight, down.bias, stream),
-        lambda: layer(x),
-    )
+def test_linear_operations_take_the_copy_inside_the_block_only() -> None:
+    x = numbers(6, 32)
+    up, layer = nn.Linear(32, 128), Linear(32, 32)
+    calls = (lambda: linear_geglu(x, up.weight, up.bias), lambda: layer(x))
     with torch.no_grad():
         exact = [call() for call in calls]
-        copies = Copies({m.weight: copied([m.weight]) for m in (up, down, layer)})
+        copies = Copies({m.weight: copied([m.weight]) for m in (up, layer)})
         with in_eight_bits(copies):
             near = [call() for call in calls]
         after = [call() for call in calls]
@@ -77,6 +77,42 @@ def test_layers_of_one_input_have_one_copy() -> None:
     for one, other in zip(near, exact, strict=True):
         assert one.shape == other.shape and not torch.equal(one, other)
         assert float((one - other).norm() / other.norm()) < 0.1
+
+
+def test_rows_that_come_in_eight_bits_give_what_rows_brought_there_give() -> None:
+    x, up, layers = numbers(2, 6, 32), nn.Linear(32, 128), [Linear(32, 16) for _ in range(2)]
+    rows = rows8(x)
+    assert rows.numbers.shape == x.shape and rows.scales.shape == (2, 6, 1) and rows8(rows) is rows
+    copies = Copies({m.weight: copied([m.weight]) for m in (up, layers[0])})
+    packed = Copies({layers[0].weight: copied([layer.weight for layer in layers])})
+    with torch.no_grad():
+        with in_eight_bits(copies):
+            assert torch.equal(linear_geglu(rows, up.weight, up.bias), linear_geglu(x, up.weight, up.bias))
+            assert torch.equal(layers[0](rows), layers[0](x))
+        with in_eight_bits(packed):
+            for one, other in zip(together(rows, layers), together(x, layers), strict=True):
+                assert torch.equal(one, other)
+
+
+def test_layers_without_a_copy_read_what_the_rows_stand_for() -> None:
+    x, up, layers = numbers(2, 6, 32), nn.Linear(32, 128), [Linear(32, 16) for _ in range(2)]
+    rows = rows8(x.half())
+    near = restored(rows)
+    assert restored(x) is x and near.dtype == torch.float16
+    assert 1e-3 < float((near - x).norm() / x.norm()) < 0.05
+    rows = Rows8(rows.numbers, rows.scales, torch.float32)
+    near = restored(rows)
+    with torch.no_grad():
+        assert torch.equal(linear_geglu(rows, up.weight, up.bias), linear_geglu(near, up.weight, up.bias))
+        assert torch.equal(layers[0](rows), layers[0](near))
+        assert torch.equal(together(rows, layers)[1], layers[1](near))
+
+
+def test_scales_go_where_their_rows_go() -> None:
+    x = numbers(2, 6, 32)
+    swapped = rearranged(lambda part: part.transpose(0, 1).repeat(1, 3, 1), rows8(x))
+    assert isinstance(swapped, Rows8)
+    assert torch.equal(restored(swapped), restored(rows8(x)).transpose(0, 1).repeat(1, 3, 1))
 
 
 def test_sizes_that_the_unit_does_not_take_have_no_copy() -> None:

@@ -1,8 +1,8 @@
-"""The kernel that makes 8-bit numbers, without a GPU: its numbers by the interpreter, its code by the compiler."""
+"""The kernels of 8-bit numbers, without a GPU: their numbers by the interpreter, their code by the compiler."""
 
 import pytest
 
-from interpreted import needs_triton, run
+from interpreted import compiled, needs_triton, run
 
 NUMBERS = """
 import torch
@@ -26,19 +26,40 @@ for rows, width in ((5, 32), (33, 320), (3, 5120)):
 """
 
 CODE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from kinescribe.ops.linear_fp8_triton import TILE, _quantise_rows
-names = _quantise_rows.arg_names
-kinds = {"x_ptr": "*fp16", "out_ptr": "*fp8e4nv", "scale_ptr": "*fp32", "rows": "i32", "width": "i32", "least": "fp32",
-         "largest": "fp32"}
+from kinescribe.ops.linear_fp8_triton import TILE, _linear_gated, _quantise_rows
+from kinescribe.ops.tiles import GATED_FP8, GATED_FP8_NARROW
+scales = {"scale_ptr": "*fp32", "row_scale_ptr": "*fp32"}
 for width in (512, 2048, 8192):
-    constants = {(names.index("ROWS"),): max(1, TILE // width), (names.index("WIDTH"),): width}
-    signature = {name: kinds.get(name, "constexpr") for name in names}
-    source = ASTSource(fn=_quantise_rows, signature=signature, constexprs=constants)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
-    assert "e4m3x2" in made.asm["ptx"]
+    kinds = {**scales, "out_ptr": "*fp8e4nv"}
+    made = build(_quantise_rows, generations=(90,), kinds=kinds, ROWS=max(1, TILE // width), WIDTH=width)
+    assert "e4m3x2" in made
+for tile in (GATED_FP8, GATED_FP8_NARROW):
+    tiles = {"x": [tile.m, tile.k], "weight": [tile.n // 2, 2, tile.k]}
+    kinds = {**scales, **{name: f"tensordesc<fp8e4nv{shape}>" for name, shape in tiles.items()}}
+    made = build(
+        _linear_gated, warps=tile.warps, stages=tile.stages, generations=(90,), kinds=kinds,
+        M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group,
+    )
+    assert f"n{tile.n}k32.f32.e4m3.e4m3" in made
+"""
+
+PRODUCT = """
+import torch
+from kinescribe.ops.linear import geglu_reference
+from kinescribe.ops.linear_fp8 import copied, quantise_rows
+from kinescribe.ops.linear_fp8_triton import linear_gated
+from kinescribe.ops.tiles import Tile
+torch.manual_seed(0)
+for m, n, k, together in [(1, 64, 32, 1), (77, 128, 96, 1), (5 * 32, 3 * 64, 32, 2), (33, 64, 48, 1)]:
+    tile = Tile(32, 64, 32, warps=4, stages=2, group=2, together=together)
+    copy, bias = copied([torch.randn(n, k)]), torch.randn(n)
+    numbers, scales = quantise_rows(torch.randn(m, k) * 10 ** torch.randn(m, 1))
+    exact = (numbers.double() * scales) @ (copy.numbers.double() * copy.scales).T + bias
+    wide = torch.full((m, n // 2 + 16), 7.0)
+    linear_gated(numbers, scales, copy.numbers, copy.scales, bias, tile, wide[:, 16:])
+    expected = geglu_reference(exact)
+    assert (wide[:, 16:] - expected).norm() / expected.norm() < 1e-6, (m, n, k)
+    assert bool((wide[:, :16] == 7).all())
 """
 
 
@@ -48,6 +69,11 @@ def test_the_kernel_gives_the_numbers_of_the_plain_version() -> None:
 
 
 @needs_triton
+def test_the_gated_product_equals_that_of_the_same_numbers() -> None:
+    run(PRODUCT)
+
+
+@needs_triton
 @pytest.mark.slow
-def test_the_kernel_compiles_to_the_cast_of_the_device() -> None:
-    run(CODE, interpreted=False)
+def test_the_kernels_compile_to_the_casts_and_the_products_of_the_device() -> None:
+    compiled(CODE)

@@ -8,8 +8,9 @@ from conftest import tiny_components
 from kinescribe.errors import OptionError
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
-from kinescribe.ops.linear_fp8 import in_eight_bits
-from kinescribe.perf.fp8 import copies_of, copy_bytes, forget, groups_of, require_eight_bits
+from kinescribe.ops import layer_norm, linear, linear_fp8
+from kinescribe.ops.linear_fp8 import Rows8, in_eight_bits
+from kinescribe.perf.fp8 import copies_of, copy_bytes, forget, groups_of, require_eight_bits, stages_of
 
 
 @pytest.fixture
@@ -27,13 +28,14 @@ def answer(unet: UNet, *, eight_bits: bool) -> Tensor:
             return unet(x, torch.tensor([500.0]), told)
 
 
-def test_layers_inside_of_transformers_have_copies_and_no_others(unet: UNet) -> None:
+def test_layers_that_read_a_layer_norm_have_copies_and_no_others(unet: UNet) -> None:
     names = {id(weight): name for name, weight in unet.named_parameters()}
     copied = {names[id(weight)] for group in groups_of(unet) for weight in group}
+    read = ("attention1.q", "attention1.k", "attention1.v", "attention2.q", "attention2.k", "attention2.v")
     inside = {
         f"{name}.weight"
         for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and ".layer." in name
+        if isinstance(module, nn.Linear) and ".layer." in name and name.endswith((*read, "feed_forward.up"))
     }
     of_text = {
         name
@@ -41,7 +43,34 @@ def test_layers_inside_of_transformers_have_copies_and_no_others(unet: UNet) -> 
         if ".spatial.layer.attention2.k" in name or ".spatial.layer.attention2.v" in name
     }
     assert of_text and copied == inside - of_text
-    assert all("project" not in name and "embed" not in name for name in copied)
+
+
+def test_convolutions_along_time_have_copies_that_follow_their_norms_too(unet: UNet) -> None:
+    names = {id(weight): name for name, weight in unet.named_parameters()}
+    copied = {names[id(kernel)] for kernel, *_ in stages_of(unet)}
+    assert copied == {name for name in names.values() if ".stages." in name and name.endswith("conv.weight")}
+    stage = unet.middle.enter.temporal.stages[1]
+    copy = copies_of(unet).of[stage.conv.weight]
+    memory, before = copy.window_scale.data_ptr(), copy.window_scale.clone()
+    with torch.inference_mode():
+        stage.norm.weight.mul_(3)
+        stage.norm.bias.mul_(3)
+    assert copies_of(unet).of[stage.conv.weight] is copy and copy.window_scale.data_ptr() == memory
+    torch.testing.assert_close(copy.window_scale, 3 * before)
+
+
+def test_no_layer_brings_its_rows_into_eight_bits_by_itself(
+    unet: UNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = answer(unet, eight_bits=True)
+
+    def refused(x: Tensor) -> Rows8:
+        raise AssertionError(x.shape)
+
+    real = linear_fp8.rows8
+    for module in (linear_fp8, linear):
+        monkeypatch.setattr(module, "rows8", lambda x: x if isinstance(x, Rows8) else refused(x))
+    assert layer_norm.rows8 is real and torch.equal(answer(unet, eight_bits=True), near)
 
 
 def test_the_answer_is_near_and_afterwards_exact_again(unet: UNet) -> None:
@@ -99,7 +128,7 @@ def test_another_number_format_gets_copies_of_its_own(unet: UNet) -> None:
 
 def test_the_bytes_of_copies_are_known_beforehand(unet: UNet) -> None:
     held = copies_of(unet).of.values()
-    taken = sum(copy.numbers.nbytes + copy.scales.nbytes + copy.zeros.nbytes for copy in held)
+    taken = sum(tensor.nbytes for copy in held for tensor in vars(copy).values())
     assert taken == copy_bytes(unet) == copy_bytes(unet.to("meta"))
 
 
