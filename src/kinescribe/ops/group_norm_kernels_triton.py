@@ -68,37 +68,30 @@ def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr
 
 
 @triton.jit
+def _store(out_ptr, row, channel, channels, out, mask):
+    tl.store(
+        out_ptr + row[:, None] * channels + channel[None, :], out.to(out_ptr.dtype.element_ty), mask=mask
+    )
+
+
+@triton.jit
 def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.constexpr):
     """Write rows: 0 as they were read; of a clip 1 by pixel, 2 side by side (see ``forward``), ``pixels`` a frame."""
-    out = out.to(out_ptr.dtype.element_ty)
     at, frame, frames = b.to(tl.int64) * rows + row, row // pixels, rows // pixels
-    if LAID == 0:
-        tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
-    else:
-        none, first, last = tl.zeros_like(out), frame == 0, frame == frames - 1
-        if LAID == 1:
-            at = (b.to(tl.int64) * pixels + (row - frame * pixels)) * (frames + 2) + frame + 1
-            tl.store(
-                out_ptr + (at - 1)[:, None] * channels + channel[None, :], none, mask=mask & first[:, None]
-            )
-            tl.store(
-                out_ptr + (at + 1)[:, None] * channels + channel[None, :], none, mask=mask & last[:, None]
-            )
-        else:
-            at = 3 * at + 1
-            before = tl.where(first, at - 1, at - 3 * pixels + 1)
-            after = tl.where(last, at + 1, at + 3 * pixels - 1)
-            tl.store(
-                out_ptr + before[:, None] * channels + channel[None, :],
-                tl.where(first[:, None], none, out),
-                mask=mask,
-            )
-            tl.store(
-                out_ptr + after[:, None] * channels + channel[None, :],
-                tl.where(last[:, None], none, out),
-                mask=mask,
-            )
-        tl.store(out_ptr + at[:, None] * channels + channel[None, :], out, mask=mask)
+    first, last = (frame == 0)[:, None], (frame == frames - 1)[:, None]
+    if LAID == 1:
+        at = (b.to(tl.int64) * pixels + (row - frame * pixels)) * (frames + 2) + frame + 1
+        none = tl.zeros_like(out)
+        _store(out_ptr, at - 1, channel, channels, none, mask & first)
+        _store(out_ptr, at + 1, channel, channels, none, mask & last)
+    elif LAID == 2:
+        at = 3 * at + 1
+        before = tl.where(frame == 0, at - 1, at - 3 * pixels + 1)
+        after = tl.where(frame == frames - 1, at + 1, at + 3 * pixels - 1)
+        # chosen as float32: of numbers in 8 bits the compiler chooses wrongly
+        _store(out_ptr, before, channel, channels, tl.where(first, 0.0, out), mask)
+        _store(out_ptr, after, channel, channels, tl.where(last, 0.0, out), mask)
+    _store(out_ptr, at, channel, channels, out, mask)
 
 
 @triton.jit(do_not_specialize=COUNTS)

@@ -1,5 +1,7 @@
 """Copies of a UNet's weights in 8 bits: which layers have one, renewed when weights change, gone without a trace."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,6 +59,17 @@ def test_convolutions_along_time_have_copies_that_follow_their_norms_too(unet: U
         stage.norm.bias.mul_(3)
     assert copies_of(unet).of[stage.conv.weight] is copy and copy.window_scale.data_ptr() == memory
     torch.testing.assert_close(copy.window_scale, 3 * before)
+
+
+def test_at_the_finest_of_several_levels_feed_forwards_alone_have_copies() -> None:
+    unet = UNet(replace(tiny_components().unet.config, multipliers=(1, 2), attention_levels=(True, True)))
+    finest = {
+        id(m) for m in unet.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.weight.shape[1] == 16
+    }
+    groups = [id(weight) for group in groups_of(unet) for weight in group]
+    narrow = [m for m in unet.modules() if id(m) in finest and id(m.weight) in groups]
+    assert narrow and all(len(m.weight) == 8 * 16 for m in narrow)
+    assert all(kernel.shape[1] == 32 for kernel, *_ in stages_of(unet))
 
 
 def test_no_layer_brings_its_rows_into_eight_bits_by_itself(
