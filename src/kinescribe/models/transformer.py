@@ -198,9 +198,9 @@ class SpatialTransformer(Transformer):
         y = self.project_in(rearrange(self.norm(pictures(x), undo), "sf c h w -> sf (h w) c"))
         y, read = layer.looked(y)
         y, read = by_clip(y), rearranged(by_clip, read)
-        x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
         y, read = self.add_last(y, layer.attention2(read, keys), ending)
         y = self.feed(read, y, ending)
+        x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
         y = self.leave(x, y, ending)
         return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
@@ -223,8 +223,7 @@ class TemporalTransformer(Transformer):
         """
         b, _, f, h, w = x.shape
         x = rearrange(x, "b c f h w -> b c f (h w)")
-        normed = self.norm(x, None if ending is None else ending.undo)
-        y = rearrange(normed, "b c f n -> b f n c")
+        y = rearrange(self.norm(x, None if ending is None else ending.undo), "b c f n -> b f n c")
         x = rearrange(x, "b c f n -> b f n c")
         y = in_slices(lambda part: self._pixels(part, ending), y, 2, rows_at_once() // (b * f))
         y = self.leave(x, y, ending)

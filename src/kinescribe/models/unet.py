@@ -91,6 +91,8 @@ class Attending(Keeps):
         self, x: Tensor, clips: int
     ) -> tuple[Ending | None, Ending | None, Float[Tensor, "1 c"] | None]:
         """The ends of both transformers, and what has to be in the clip ahead of them; where all that is faster."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None, None, None
         kept = self.kept()
         vectors = clips * x[0, 0].numel()
         if not kept or vectors > rows_at_once() or not kernels_serve(x, *kept):
@@ -104,8 +106,8 @@ class Attending(Keeps):
         return [part for layer in ends for part in (layer.weight, layer.bias)]
 
     def made(self) -> tuple[Tensor, ...]:
-        """Each end as one product, and what undoes the biases in the clip; last these."""
-        if self.spatial is None or self.temporal is None:
+        """Each end as one product, and what undoes the biases in the clip; last these. Nothing without kernels."""
+        if self.spatial is None or self.temporal is None or not kernels_serve(*self.sources()):
             return ()
         (first, one), (second, other) = self.spatial.ended(), self.temporal.ended()
         biases = [bias[None].to(first.dtype) for bias in (-one - other, -other, one + other)]

@@ -55,6 +55,10 @@ class Keeps(nn.Module):
         """Give its memory back."""
         self._kept = self._key = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy of the module has what is kept still to make: nobody would let go of it."""
+        return {name: part for name, part in self.__dict__.items() if name not in ("_kept", "_key")}
+
     def _now(self) -> object:
         """What changes with the weights; another device or format is another place."""
         return [(source.data_ptr(), version_of(source)) for source in self.sources()]

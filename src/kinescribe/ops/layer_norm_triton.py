@@ -80,7 +80,7 @@ def _normalised(
     width = x.shape[-1]
     rows, lanes = x.numel() // width, triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
-    apart = total.stride(-2) if total.ndim > 1 else width
+    apart = width if into is None else into.stride(-2)
     _normalise[(triton.cdiv(rows, tall),)](
         x, x if y is None else y.contiguous(), weight, bias, bias if waiting is None else waiting,
         bias if ahead is None else ahead, total, out, out if scales is None else scales, rows, width, apart, eps,

@@ -51,7 +51,8 @@ def forget(unet: UNet) -> None:
 def groups_of(unet: UNet) -> Iterator[Weights]:
     """The weights that have copies; several together where they read the same input.
 
-    What attention reads at the finest level has none: products of so few inputs are no faster in 8 bits.
+    What attention reads at the finest level has none, but for the wider transformer of the stem: products of so few
+    inputs are no faster in 8 bits.
     """
     over_text = {module.layer for module in unet.modules() if isinstance(module, SpatialTransformer)}
     for module in unet.modules():

@@ -50,19 +50,50 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     return written
 
 
-def answer(unet: UNet) -> torch.Tensor:
+def asked(clips: int, texts: int) -> tuple[torch.Tensor, torch.Tensor, Conditioning]:
     generator = torch.Generator().manual_seed(1)
-    x, tokens = (torch.randn(*shape, generator=generator) for shape in ((1, 4, 3, 4, 6), (2, 9, 24)))
-    with torch.inference_mode():
-        return unet(x, torch.tensor([300.0]), Conditioning(tokens=tokens))
+    x, tokens = (torch.randn(*s, generator=generator) for s in ((clips, 4, 3, 4, 6), (clips * texts, 9, 24)))
+    return x, torch.linspace(100, 300, clips), Conditioning(tokens=tokens)
 
 
-def test_a_kept_end_gives_the_numbers_of_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
-    expected = answer(unet)
+@torch.inference_mode()
+def answer(unet: UNet, clips: int = 1, texts: int = 2) -> torch.Tensor:
+    return unet(*asked(clips, texts))
+
+
+@pytest.mark.parametrize(("clips", "texts"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_a_kept_end_gives_the_numbers_of_both_layers(
+    unet: UNet, ends: list[torch.Size], clips: int, texts: int
+) -> None:
+    expected = answer(unet, clips, texts)
     assert not ends
     keep(unet)
-    torch.testing.assert_close(answer(unet), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(answer(unet, clips, texts), expected, rtol=1e-4, atol=1e-4)
     assert len(ends) == 8  # one block down, two up and the middle have two transformers each
+
+
+@torch.inference_mode()
+def test_what_the_encoder_leaves_is_not_written_to(unet: UNet, ends: list[torch.Size]) -> None:
+    keep(unet)
+    x, t, told = asked(1, 2)
+    shared = unet.tell(t.repeat(2), told)
+    middle, skips = unet.encode(x, shared, told)
+    before = [part.clone() for part in (middle, *skips)]
+    left = [middle, *skips]
+    unet.decode(middle, skips, shared)
+    assert ends and all(map(torch.equal, left, before))
+
+
+def test_gradients_go_through_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
+    keep(unet)
+    weight = unet.middle.temporal.project_out.weight.requires_grad_()
+    unet(*asked(1, 2)).square().mean().backward()
+    assert not ends and weight.grad is not None and weight.grad.abs().max() > 0
+
+
+def test_nothing_is_kept_where_no_kernel_serves(unet: UNet) -> None:
+    keep(unet)
+    assert unet.middle.kept() == ()
 
 
 def test_an_end_is_that_of_the_weights_as_they_are(unet: UNet, ends: list[torch.Size]) -> None:
@@ -79,12 +110,14 @@ def test_an_end_is_that_of_the_weights_as_they_are(unet: UNet, ends: list[torch.
 
 
 def test_slices_take_both_layers(unet: UNet, ends: list[torch.Size]) -> None:
+    expected = answer(unet)
     keep(unet)
     with at_most(20):
-        answer(unet)
+        torch.testing.assert_close(answer(unet), expected, rtol=1e-4, atol=1e-4)
     assert not ends
 
 
+@pytest.mark.usefixtures("ends")
 def test_what_is_kept_is_as_large_as_is_planned_for(unet: UNet) -> None:
     kept = [part for module in unet.modules() if isinstance(module, Keeps) for part in module.made()]
     large = sum(part.numel() for part in kept if len(part) > 1)

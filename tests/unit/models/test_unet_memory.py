@@ -76,7 +76,7 @@ def test_720p_in_half_precision_fits_16_gb(second_stage: nn.Module) -> None:
     one, both = activations(second_stage, 1), activations(second_stage, 2)
     assert weights == pytest.approx(2.63, abs=0.01)
     assert one == pytest.approx(3.5, abs=0.1)
-    assert both == pytest.approx(6.4, abs=0.1)
+    assert both == pytest.approx(6.0, abs=0.1)
     assert weights + both + 0.63 + 0.16 + 0.5 < 16e9 / GIB * 0.8  # a fifth is lost to the allocator
 
 

@@ -59,6 +59,7 @@ def test_a_copy_of_the_module_keeps_its_own() -> None:
     module = Doubled()
     module.keep()
     other = copy.deepcopy(module)
+    assert other.kept_at == ()  # nobody would let go of it
     with torch.no_grad():
         other.weight.zero_()
     other.keep()
