@@ -28,6 +28,6 @@ LATENTS = 8
 # level: frames x rows x columns x channels, of the UNet for each branch of guidance and without slices. Tests hold the
 # counts to them.
 SMALL_THINGS = 64 * MIB
-UNET_UNITS = 40
+UNET_UNITS = 34
 KEPT_UNITS = 8
 VAE_UNITS = 8
