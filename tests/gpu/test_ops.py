@@ -23,7 +23,6 @@ from kinescribe.ops.linear import (
     geglu_reference,
     linear_add,
     linear_geglu,
-    linear_geglu_into,
     linear_onto,
 )
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
@@ -220,8 +219,6 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
         convolution_triton.add_biased_op: (x, x.clone(), first[None]),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),
         layer_norm_triton.add_layer_norm_op: (rows, rows.clone(), one, one, 1e-5, one, one.clone()),
-        layer_norm_triton.layer_norm_rows8_op: (rows, one, one, 1e-5),
-        layer_norm_triton.add_layer_norm_rows8_op: (rows, rows.clone(), one, one, 1e-5, one, one.clone()),
         linear_triton.geglu_op: (rows,),
         linear_triton.linear_geglu_op: (wide, drawn(2048, 1024, dtype=half), gates),
         linear_triton.linear_add_op: (rows, weight, one, rows.clone()),
@@ -245,7 +242,7 @@ def test_sums_and_gated_products_are_written_into_wider_rows(
     total, normed = add_layer_norm(x, y, weight, bias, 1e-5, waiting=bias)
     into, same = add_layer_norm(x, y, weight, bias, 1e-5, waiting=bias, into=wide[..., :width])
     assert into.data_ptr() == wide.data_ptr()
-    linear_geglu_into(wide[..., width:], normed, up, up_bias)
+    linear_geglu(normed, up, up_bias, wide[..., width:])
     assert torch.equal(same, normed) and torch.equal(wide[..., :width], total)
     assert torch.equal(wide[..., width:], linear_geglu(normed, up, up_bias))
 

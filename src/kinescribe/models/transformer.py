@@ -14,10 +14,10 @@ from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
 from kinescribe.ops.linear import (
     Linear,
+    Unbiased,
     leaves_bias,
     linear_add,
     linear_geglu,
-    linear_geglu_into,
     linear_onto,
 )
 from kinescribe.ops.linear_fp8 import Rows8, rearranged
@@ -28,8 +28,6 @@ from kinescribe.ops.temporal import pictures
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 Keys = tuple[Tensor, Tensor]
 """Keys and values of an attention, each ``b n d``."""
-Branch = tuple[Float[Tensor, "*tokens d"], Float[Tensor, " d"] | None]
-"""What is to be added to a stream, and a bias that is still missing from it, or None."""
 
 
 class Attention(nn.Module):
@@ -43,7 +41,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(context_width, width, bias=False)
         self.out = Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "*tokens d"] | Rows8, keys: Keys | None = None) -> Branch:
+    def forward(self, x: Float[Tensor, "*tokens d"] | Rows8, keys: Keys | None = None) -> Unbiased:
         """Every token of ``x`` gathers from those that ``keys`` were made of, or from those of ``x``; same shape.
 
         Beside it a bias that is still to be added, or None.
@@ -134,7 +132,7 @@ class Transformer(nn.Module):
     # The last steps are three, so that the caller lets go of what each has used up.
 
     def add_last(
-        self, stream: Float[Tensor, "*tokens d"], branch: Branch, ending: Ending | None
+        self, stream: Float[Tensor, "*tokens d"], branch: Unbiased, ending: Ending | None
     ) -> tuple[Tensor, Float[Tensor, "*tokens d"] | Rows8]:
         """The stream with its last attention, and the norm of that; with an ``ending`` in front of wider rows."""
         norm, forward, d = self.layer.norm3, self.layer.feed_forward, stream.shape[-1]
@@ -150,9 +148,8 @@ class Transformer(nn.Module):
         forward = self.layer.feed_forward
         if ending is None:
             return forward(normed, stream, forward.ahead(stream))
-        linear_geglu_into(
-            stream[..., self.project_out.in_features :], normed, forward.up.weight, forward.up.bias
-        )
+        beside = stream[..., self.project_out.in_features :]
+        linear_geglu(normed, forward.up.weight, forward.up.bias, beside)
         return stream
 
     def leave(self, clip: Float[Tensor, "*tokens c"], stream: Tensor, ending: Ending | None) -> Tensor:

@@ -288,9 +288,8 @@ def kept_numbers(config: UNetConfig) -> int:
     levels = zip(config.channels, config.attention_levels, strict=True)
     pairs = [c for c, attention in levels if attention for _ in range(2 * config.blocks_per_level + 1)]
     endings = sum(2 * 5 * c * c for c in (*pairs, config.channels[-1]))
-    return endings + sum(
-        16 * c * c for c in config.channels[1:]
-    )  # and the phases of the enlarging convolutions
+    phases = sum(16 * c * c for c in config.channels[1:])  # of the enlarging convolutions
+    return endings + phases
 
 
 def spatial(config: UNetConfig, channels: int) -> SpatialTransformer:

@@ -30,8 +30,9 @@ def _members(
 
 
 @triton.jit
-def _finish(x, scale, bias, SILU: tl.constexpr):
-    out = x * scale[None, :] + bias[None, :]
+def _finish(x, mean, scale, bias, SILU: tl.constexpr):
+    # the mean goes first: of a group that hardly varies a sum of large products would keep rounding errors alone
+    out = (x - mean[None, :]) * scale[None, :] + bias[None, :]
     if SILU:
         out *= reciprocal(1.0 + exp2(out * -1.4426950408889634))
     return out
@@ -45,15 +46,14 @@ def _scaled(x, scale_ptr, EIGHT: tl.constexpr):
 
 @triton.jit
 def _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps):
-    """What :func:`_finish` multiplies by and adds, for every channel."""
+    """What :func:`_finish` takes off, multiplies by and adds, for every channel."""
     scale = tl.load(weight_ptr + channel, mask=real, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + channel, mask=real, other=0.0).to(tl.float32)
     inverse = tl.rsqrt(square / count + eps)
     mean, inverse = tl.reduce(
         (tl.where(member, mean[:, None], 0.0), tl.where(member, inverse[:, None], 0.0)), 0, _pairs
     )
-    scale *= inverse
-    return scale, bias + (shift - mean) * scale
+    return mean - shift, scale * inverse, bias
 
 
 @triton.jit
@@ -88,7 +88,7 @@ def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.c
         at = 3 * at + 1
         before = tl.where(frame == 0, at - 1, at - 3 * pixels + 1)
         after = tl.where(frame == frames - 1, at + 1, at + 3 * pixels - 1)
-        # chosen as float32: of numbers in 8 bits the compiler chooses wrongly
+        # chosen as float32: of numbers in 8 bits Triton 3.6 chooses wrongly
         _store(out_ptr, before, channel, channels, tl.where(first, 0.0, out), mask)
         _store(out_ptr, after, channel, channels, tl.where(last, 0.0, out), mask)
     _store(out_ptr, at, channel, channels, out, mask)
@@ -122,8 +122,10 @@ def norm_whole(
     )
     count = rows * 1.0 * SIZE
     mean, square = middle + total / count, tl.maximum(square - total * (total / count), 0.0)
-    scale, bias = _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps)
-    out = _scaled(_finish(x.to(tl.float32), scale, bias, SILU), scale_ptr, EIGHT)
+    mean, scale, bias = _per_channel(
+        mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps
+    )
+    out = _scaled(_finish(x.to(tl.float32), mean, scale, bias, SILU), scale_ptr, EIGHT)
     _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID)
 
 
@@ -206,13 +208,13 @@ def norm_apply(
     apart = means - mean[:, None]
     square = tl.sum(squares + seen * SIZE * apart * apart, 1)
     shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
-    scale, bias = _per_channel(
+    mean, scale, bias = _per_channel(
         mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
     )
     for at in range(first, last, ROWS):
         here = (at + row < last)[:, None] & real[None, :]
         place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
-        out = _scaled(_finish(x.to(tl.float32), scale, bias, SILU), scale_ptr, EIGHT)
+        out = _scaled(_finish(x.to(tl.float32), mean, scale, bias, SILU), scale_ptr, EIGHT)
         after = (at + ROWS + row < last)[:, None] & real[None, :]
         x = tl.load(x_ptr + place + channels * ROWS, mask=after, other=0.0)
         _put(out_ptr, out, b, at + row, channel, here, rows, channels, pixels, LAID)

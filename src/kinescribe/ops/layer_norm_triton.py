@@ -14,8 +14,8 @@ TILE = 4096
 
 @triton.jit
 def _normalise(
-    x_ptr, y_ptr, weight_ptr, bias_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, scale_ptr, rows, width, apart, eps,
-    ADD: tl.constexpr, WAITING: tl.constexpr, AHEAD: tl.constexpr, EIGHT: tl.constexpr, ROWS: tl.constexpr,
+    x_ptr, y_ptr, weight_ptr, bias_ptr, waiting_ptr, ahead_ptr, sum_ptr, out_ptr, scale_ptr, rows, width, sum_apart,
+    eps, ADD: tl.constexpr, WAITING: tl.constexpr, AHEAD: tl.constexpr, EIGHT: tl.constexpr, ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -32,7 +32,9 @@ def _normalise(
         x = total.to(x.dtype)
         if AHEAD:
             total += tl.load(ahead_ptr + column, mask=inside, other=0.0).to(tl.float32)[None, :]
-        tl.store(sum_ptr + row[:, None].to(tl.int64) * apart + column[None, :], total.to(x.dtype), mask=mask)
+        tl.store(
+            sum_ptr + row[:, None].to(tl.int64) * sum_apart + column[None, :], total.to(x.dtype), mask=mask
+        )
     weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + column, mask=inside, other=0.0).to(tl.float32)
     wide = x.to(tl.float32)
@@ -81,12 +83,13 @@ def _normalised(
     rows, lanes = x.numel() // width, triton.next_power_of_2(width)
     tall = max(1, TILE // lanes)
     apart = width if into is None else into.stride(-2)
-    _normalise[(triton.cdiv(rows, tall),)](
-        x, x if y is None else y.contiguous(), weight, bias, bias if waiting is None else waiting,
-        bias if ahead is None else ahead, total, out, out if scales is None else scales, rows, width, apart, eps,
-        ADD=y is not None, WAITING=waiting is not None, AHEAD=ahead is not None, EIGHT=scales is not None,
-        ROWS=tall, WIDTH=lanes, num_warps=4,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        _normalise[(triton.cdiv(rows, tall),)](
+            x, x if y is None else y.contiguous(), weight, bias, bias if waiting is None else waiting,
+            bias if ahead is None else ahead, total, out, out if scales is None else scales, rows, width, apart, eps,
+            ADD=y is not None, WAITING=waiting is not None, AHEAD=ahead is not None, EIGHT=scales is not None,
+            ROWS=tall, WIDTH=lanes, num_warps=4,
+        )  # fmt: skip
     return total
 
 
@@ -94,12 +97,6 @@ def _normalised(
 def layer_norm_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """The norm of :func:`forward` as an operation that compilers know."""
     return forward(x, None, weight, bias, eps)[1]
-
-
-@operation("layer_norm_rows8")
-def layer_norm_rows8_op(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The norm of :func:`forward_rows8` as an operation that compilers know."""
-    return forward_rows8(x, None, weight, bias, eps)[1:]
 
 
 @operation("add_layer_norm")
@@ -111,15 +108,6 @@ def add_layer_norm_op(
     return forward(x, y, weight, bias, eps, waiting, ahead)
 
 
-@operation("add_layer_norm_rows8")
-def add_layer_norm_rows8_op(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, eps: float, waiting: Tensor | None = None,
-    ahead: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """:func:`forward_rows8` of a sum as an operation that compilers know."""
-    return forward_rows8(x, y, weight, bias, eps, waiting, ahead)
-
-
 @layer_norm_op.faked
 def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
     return x.new_empty(x.shape)
@@ -128,18 +116,3 @@ def _(x, weight, bias, eps):  # noqa: ARG001 - the shape is that of x
 @add_layer_norm_op.faked
 def _(x, y, weight, bias, eps, waiting=None, ahead=None):  # noqa: ARG001
     return x.new_empty(x.shape), x.new_empty(x.shape)
-
-
-@layer_norm_rows8_op.faked
-def _(x, weight, bias, eps):  # noqa: ARG001
-    return _rows8(x)
-
-
-@add_layer_norm_rows8_op.faked
-def _(x, y, weight, bias, eps, waiting=None, ahead=None):  # noqa: ARG001
-    return x.new_empty(x.shape), *_rows8(x)
-
-
-def _rows8(x: Tensor) -> tuple[Tensor, Tensor]:
-    numbers = x.new_empty(x.shape, dtype=torch.float8_e4m3fn)
-    return numbers, x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)

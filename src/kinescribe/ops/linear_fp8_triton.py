@@ -4,10 +4,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kinescribe.ops.linear_fp8 import LARGEST, LEAST
-from kinescribe.ops.linear_triton import _gated, _multiprocessors
+from kinescribe.ops.linear_triton import described, multiprocessors, tile_at, times_gelu
 from kinescribe.ops.operation import operation
 from kinescribe.ops.tiles import Tile, linear_tile_fp8
 
@@ -47,9 +46,7 @@ def _linear_gated(
     """
     across, down = n // N, tl.cdiv(m, M)
     for number in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
-        group, inside = number // (GROUP * across), number % (GROUP * across)
-        tall = tl.minimum(down - group * GROUP, GROUP)
-        tile_m, tile_n = group * GROUP + inside % tall, inside // tall
+        tile_m, tile_n = tile_at(number, across, down, GROUP)
         product = tl.zeros((M, N), tl.float32)
         for at in range(0, k, K):
             right = tl.reshape(weight.load([tile_n * (N // 2), 0, at]), (N, K))
@@ -63,7 +60,7 @@ def _linear_gated(
         value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
         column = tile_n * (N // 2) + tl.arange(0, N // 2)
         place = row.to(tl.int64)[:, None] * apart + column[None, :]
-        out = _gated(value, gate).to(out_ptr.dtype.element_ty)
+        out = times_gelu(value, gate).to(out_ptr.dtype.element_ty)
         tl.store(out_ptr + place, out, mask=(row < m)[:, None])
 
 
@@ -89,11 +86,9 @@ def linear_gated(
     Of ``out`` the rows may lie apart, each is without gaps.
     """
     (m, k), n = x.shape, len(weight)
-    left = TensorDescriptor(x, [m, k], [k, 1], [tile.m, tile.k])
-    right = TensorDescriptor(weight, [n // 2, 2, k], [k, n // 2 * k, 1], [tile.n // 2, 2, tile.k])
     tiles = triton.cdiv(m, tile.m) * (n // tile.n)
-    _linear_gated[(min(tiles, tile.together * _multiprocessors(x.device)),)](
-        left, right, scales, weight_scales, bias, out, m, n, k, out.stride(0),
+    _linear_gated[(min(tiles, tile.together * multiprocessors(x.device)),)](
+        *described(x, weight, tile, gated=True), scales, weight_scales, bias, out, m, n, k, out.stride(0),
         M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
 

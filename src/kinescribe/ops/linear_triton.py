@@ -20,7 +20,7 @@ GATES = 2048
 
 
 @triton.jit
-def _gated(value, gate):
+def times_gelu(value, gate):
     """``value`` times the exact GELU of ``gate``; float32.
 
     The tail of the normal distribution is formula 7.1.26 of Abramowitz and Stegun, right to 1e-7: with the library's
@@ -41,8 +41,16 @@ def _geglu(x_ptr, out_ptr, rows, width, apart, ROWS: tl.constexpr, WIDTH: tl.con
     place = row.to(tl.int64)[:, None] * (2 * width) + column[None, :]
     value = tl.load(x_ptr + place, mask=mask, other=0.0)
     gate = tl.load(x_ptr + place + width, mask=mask, other=0.0)
-    out = _gated(value.to(tl.float32), gate.to(tl.float32)).to(value.dtype)
+    out = times_gelu(value.to(tl.float32), gate.to(tl.float32)).to(value.dtype)
     tl.store(out_ptr + row.to(tl.int64)[:, None] * apart + column[None, :], out, mask=mask)
+
+
+@triton.jit
+def tile_at(number, across, down, GROUP: tl.constexpr):
+    """Row and column of a tile, in an order in which those at work share what they read."""
+    group, inside = number // (GROUP * across), number % (GROUP * across)
+    tall = tl.minimum(down - group * GROUP, GROUP)
+    return group * GROUP + inside % tall, inside // tall
 
 
 @triton.jit
@@ -57,9 +65,7 @@ def _linear(
     """
     across, down = n // N, tl.cdiv(m, M)
     for number in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
-        group, inside = number // (GROUP * across), number % (GROUP * across)
-        tall = tl.minimum(down - group * GROUP, GROUP)
-        tile_m, tile_n = group * GROUP + inside % tall, inside // tall
+        tile_m, tile_n = tile_at(number, across, down, GROUP)
         product = tl.zeros((M, N), tl.float32)
         for at in range(0, k, K):
             left = x.load([tile_m * M, at])
@@ -75,7 +81,7 @@ def _linear(
         if GATED:
             value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
             column = tile_n * (N // 2) + tl.arange(0, N // 2)
-            out = _gated(value, gate)
+            out = times_gelu(value, gate)
         else:
             place = row.to(tl.int64)[:, None] * n + column[None, :]
             out = product + tl.load(residual_ptr + place, mask=(row < m)[:, None], other=0.0).to(tl.float32)
@@ -111,8 +117,8 @@ def linear(
     gated = residual is None
     out = x.new_empty((*x.shape[:-1], n // 2 if gated else n)) if out is None else out
     tiles = triton.cdiv(m, tile.m) * (n // tile.n)
-    _linear[(min(tiles, tile.together * _multiprocessors(x.device)),)](
-        *_described(x, weight, gated, tile), bias, x if residual is None else residual.contiguous(), out,
+    _linear[(min(tiles, tile.together * multiprocessors(x.device)),)](
+        *described(x, weight, tile, gated=gated), bias, x if residual is None else residual.contiguous(), out,
         m, n, k, _apart(out), GATED=gated, M=tile.m, N=tile.n, K=tile.k, GROUP=tile.group, num_warps=tile.warps,
         num_stages=tile.stages,
     )  # fmt: skip
@@ -124,13 +130,13 @@ def _apart(rows: Tensor) -> int:
     return rows.stride(-2) if rows.ndim > 1 else rows.shape[-1]
 
 
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
     """How many a GPU has; a few in the interpreter."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
 
 
-def _described(
-    x: Tensor, weight: Tensor, gated: bool, tile: Tile
+def described(
+    x: Tensor, weight: Tensor, tile: Tile, *, gated: bool
 ) -> tuple[TensorDescriptor, TensorDescriptor]:
     """Descriptors of tiles; seen as ``(n / 2, 2, k)``, the weight has value and gate next to each other."""
     n, k = weight.shape
@@ -152,16 +158,16 @@ def linear_geglu_op(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return linear(x, weight, bias, None, _tile(x, weight, gated=True))
 
 
-def linear_geglu_into(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+def linear_geglu_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The gated :func:`linear` in a part of wider rows, for inference."""
     with torch.cuda.device_of(x):
-        linear(x, weight, bias, None, _tile(x, weight, gated=True), out)
+        return linear(x, weight, bias, None, _tile(x, weight, gated=True), out)
 
 
-def geglu_into(x: Tensor, out: Tensor) -> None:
+def geglu_into(out: Tensor, x: Tensor) -> Tensor:
     """:func:`geglu` in a part of wider rows, for inference."""
     with torch.cuda.device_of(x):
-        geglu(x, out)
+        return geglu(x, out)
 
 
 @operation("linear_add")

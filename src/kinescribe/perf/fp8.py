@@ -1,8 +1,7 @@
 """A UNet's products behind norms in 8 bits: copies beside the weights, which stay as they are.
 
 What reads a norm, whose numbers are in 8 bits at no cost, has copies: queries, keys, values and the first layers of
-feed-forwards, and convolutions along time. To bring what other layers read into 8 bits costs as much as their products
-gain.
+feed-forwards, and convolutions along time. What other layers read nothing could bring into 8 bits on the way.
 """
 
 from collections.abc import Iterator
