@@ -1,6 +1,6 @@
 """Which kernels a guided step, the decoding or a whole clip of a large model spends its time in, all of them by name.
 
-    python benchmarks/kernels.py t2v [--what step|decode|clip] [--runs 4] [--out FILE]
+    python benchmarks/kernels.py t2v [--what step|decode|clip] [--preset fast8] [--dtype bfloat16] [--out FILE]
 
 A case of `peers.py` with random full-size weights on a CUDA device, as users get it, recorded passes and all. Behind
 the kernels come the longest pauses between two of them, and the calls to CUDA that the host spent its time in.
@@ -16,6 +16,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity
 
 from kinescribe.perf.profile import device_work
+from kinescribe.pipelines.device import pick_dtype
 from kinescribe.pipelines.stages import decode
 from peers_models import CASES, start
 from peers_ours import events, pipeline
@@ -28,10 +29,12 @@ def main() -> None:
     )
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--what", choices=["step", "decode", "clip"], default="step")
+    parser.add_argument("--preset", default="exact", help="of a text-to-video case")
+    parser.add_argument("--dtype", default="float16")
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    work = prepared(options.case, options.what, options.runs)
+    work = prepared(options)
     with torch.inference_mode():
         table = profiled(work, options.runs)
     if options.out is not None:
@@ -39,18 +42,19 @@ def main() -> None:
     print(table)
 
 
-def prepared(name: str, what: str, runs: int) -> Callable[[], object]:
+def prepared(options: argparse.Namespace) -> Callable[[], object]:
     """A step after those that compile and record, or the decoding of a clip (of a frame where only steps are timed)."""
-    case, device = CASES[name], torch.device("cuda")
-    pipe = pipeline(case, device, torch.float16)
+    case, what, device = CASES[options.case], options.what, torch.device("cuda")
+    pipe = pipeline(case, device, pick_dtype(options.dtype, device))
+    chosen = {} if options.preset == "exact" else {"preset": options.preset}
     if what == "decode":
         latents = start(case, 0).to(device)
         latents = latents if case.whole else latents[:, :, :1]
         return lambda: decode(pipe.components, latents)
     if what == "clip":
-        return lambda: deque(events(case, pipe, 0, case.steps), maxlen=1)
+        return lambda: deque(events(case, pipe, 0, case.steps, **chosen), maxlen=1)
     before = 3
-    steps = events(case, pipe, 0, max(case.steps, before + 1 + 2 * runs))
+    steps = events(case, pipe, 0, max(case.steps, before + 1 + 2 * options.runs), **chosen)
     for _ in range(before):
         next(steps)
     return lambda: next(steps)

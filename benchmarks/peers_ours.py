@@ -1,7 +1,7 @@
 """Our side of the comparison: what `kinescribe.load` hands over, with random numbers in the place of files."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -40,9 +40,15 @@ def pipeline(
         return kinescribe.load(case.model, device=str(device), dtype=dtype)
 
 
-def events(case: Case, pipe: Any, seed: int, steps: int) -> Iterator[Any]:
+def events(case: Case, pipe: Any, seed: int, steps: int, **more: Any) -> Iterator[Any]:
     """A clip of a case, step by step; random pixels are the picture or the clip that goes in."""
-    asked = {"width": case.width, "height": case.height, "steps": steps, "seed": seed, "negative_prompt": ""}
+    asked = {
+        "width": case.width,
+        "height": case.height,
+        "steps": steps,
+        "seed": seed,
+        "negative_prompt": "",
+    } | more
     pixels = np.random.default_rng(0).integers(0, 256, (case.frames, 256, 448, 3), np.uint8)
     if pipe.spec.kind == "video-to-video":
         return pipe.stream(pixels, PROMPT, window=case.frames, **asked)
@@ -52,18 +58,23 @@ def events(case: Case, pipe: Any, seed: int, steps: int) -> Iterator[Any]:
     return pipe.stream(PROMPT, sampler="dpmpp_2m", noise=start(case, seed), **asked)
 
 
+def clips(case: Case, pipe: Any, device: torch.device, dtype: torch.dtype) -> Callable[..., Walk[Any]]:
+    """What makes a clip of a seed, timed from embeddings to frames, as of every side."""
+    given = dict(zip(("", PROMPT), embeddings(device, dtype), strict=True))
+
+    def clip(seed: int, **more: Any) -> Walk[Any]:
+        with patch("kinescribe.pipelines.text_to_video.encode_text", lambda _, prompts: given[prompts[0]]):
+            return walked(events(case, pipe, seed, case.steps, **more), device)
+
+    return clip
+
+
 def whole(
     case: Case, device: torch.device, dtype: torch.dtype, runs: int, *, as_built: bool
 ) -> tuple[list[dict[str, Any]], Any]:
     """Rows of a case from embeddings to frames, and the frames of seed 0."""
     pipe = pipeline(case, device, dtype, as_built=as_built)
-    given = dict(zip(("", PROMPT), embeddings(device, dtype), strict=True))
-
-    def clip(seed: int) -> Walk[Any]:
-        """From embeddings, as every side."""
-        with patch("kinescribe.pipelines.text_to_video.encode_text", lambda _, prompts: given[prompts[0]]):
-            return walked(events(case, pipe, seed, case.steps), device)
-
+    clip = clips(case, pipe, device, dtype)
     first = clip(0)
     forget_peak(device)
     walks = [clip(run) for run in range(runs)]

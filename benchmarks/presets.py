@@ -2,10 +2,10 @@
 
     python benchmarks/presets.py [--presets reuse,fast8,reuse+fast8] [--runs 5] [--tiny] --out FILE
 
-The case `t2v` of `peers.py`, a model of random full-size weights. The error is the root mean square of the difference
-of the last latents over that of the exact ones, of the same seed, the median over the seeds. Exact clips are timed
-before and after all others. A preset that this device does not have is named with its reason. The pages take the file
-benchmarks/results/DATE_DEVICE_presets.json.
+The case `t2v` of `peers.py`, a model of random full-size weights, from embeddings to frames. The error is the root mean
+square of the difference of the last latents over that of the exact ones, of the same seed, the median over the seeds.
+Exact clips are timed before and after all others. A preset that this device does not have is named with its reason.
+The pages take the file benchmarks/results/DATE_DEVICE_presets.json.
 """
 
 import argparse
@@ -19,11 +19,10 @@ from torch import Tensor
 
 from kinescribe.errors import OptionError
 from kinescribe.perf.machine import machine
-from kinescribe.perf.measure import walked
 from kinescribe.pipelines.denoise import Step
 from kinescribe.pipelines.device import pick_device, pick_dtype
-from peers_models import CASES, GUIDANCE, PROMPT, Case, start, tiny
-from peers_ours import pipeline
+from peers_models import CASES, GUIDANCE, Case, tiny
+from peers_ours import clips, events, pipeline
 
 
 def main() -> None:
@@ -63,16 +62,16 @@ def measured(
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """A row for each preset, and why others have none."""
     pipe, not_run = pipeline(case, device, dtype), {}
+    clip = clips(case, pipe, device, dtype)
     seconds: dict[str, list[float]] = {}
     latents: dict[str, list[list[Tensor]]] = {}
     for preset in ["exact", *presets, "exact"]:
         try:
-            events(case, pipe, 0, preset)
+            clip(0, preset=preset)  # kernels are compiled and passes recorded
         except OptionError as error:
             not_run[preset] = str(error)
             continue
-        walked(events(case, pipe, 0, preset), device)  # kernels are compiled and passes recorded
-        walks = [walked(events(case, pipe, seed, preset), device) for seed in range(runs)]
+        walks = [clip(seed, preset=preset) for seed in range(runs)]
         seconds.setdefault(preset, []).extend(walk.seconds for walk in walks)
         found = [last_latents(case, pipe, seed, preset) for seed in range(runs)]
         latents.setdefault(preset, []).append(found)
@@ -88,17 +87,13 @@ def measured(
     return rows, not_run
 
 
-def events(case: Case, pipe: Any, seed: int, preset: str) -> Any:
-    """A clip of a case, step by step."""
-    return pipe.stream(
-        PROMPT, sampler="dpmpp_2m", noise=start(case, seed), width=case.width, height=case.height,
-        frames=case.frames, steps=case.steps, guidance=GUIDANCE, negative_prompt="", seed=seed, preset=preset,
-    )  # fmt: skip
-
-
 def last_latents(case: Case, pipe: Any, seed: int, preset: str) -> Tensor:
     """What is decoded to the clip."""
-    steps = [event.latents for event in events(case, pipe, seed, preset) if isinstance(event, Step)]
+    steps = [
+        event.latents
+        for event in events(case, pipe, seed, case.steps, preset=preset)
+        if isinstance(event, Step)
+    ]
     return steps[-1].float().cpu()
 
 

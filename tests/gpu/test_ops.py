@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from kinescribe.ops.attention import (
     attention,
+    attention_by_products,
     attention_reference,
     frame_attention,
     frame_attention_reference,
@@ -25,7 +26,7 @@ from kinescribe.ops.linear import (
     linear_geglu,
     linear_onto,
 )
-from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay
+from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay, wide_head_pays
 from kinescribe.ops.temporal import TemporalConv
 from kinescribe.ops.tiles import ADDED, GATED, linear_tile
 from kinescribe.ops.upsample import phases, upsample_conv_by_phase, upsample_conv_reference
@@ -269,6 +270,22 @@ def test_attention_in_the_order_of_speed(n: int, m: int, heads: int, d: int, dty
     q, k, v = (drawn(2, count, heads * d, dtype=dtype) for count in (n, m, m))
     exact = attention_reference(q.double(), k.double(), v.double(), heads)
     assert relative(attention(q, k, v, heads), exact) < 2 * BOUNDS[dtype]
+
+
+# A mean of 12 makes all scores 512 * 144 and more, which float16 does not hold.
+@HALF
+@pytest.mark.parametrize("mean", [0, 12])
+@pytest.mark.parametrize(("b", "n", "m"), [(16, 1024, 1024), (1, 4300, 4300), (2, 2049, 77), (3, 33, 1001)])
+@torch.inference_mode()
+def test_attention_of_a_wide_head_by_products(
+    b: int, n: int, m: int, mean: float, dtype: torch.dtype
+) -> None:
+    q, k = drawn(b, n, 512, dtype=dtype, mean=mean), drawn(b, m, 512, dtype=dtype, mean=mean)
+    v = drawn(b, m, 512, dtype=dtype)
+    exact = attention_reference(q.double(), k.double(), v.double(), 1)
+    found = attention_by_products(q, k, v)
+    assert relative(found, exact) < 2 * BOUNDS[dtype]
+    assert wide_head_pays(q, 1) and torch.equal(attention(q, k, v, 1), found)
 
 
 @HALF

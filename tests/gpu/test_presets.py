@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from conftest import tiny_components
 from kinescribe.models.conditions import Conditioning
+from kinescribe.ops.convolution import add
+from kinescribe.ops.convolution_fp8 import kernel_copied, normed_convolution_fp8
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
 from kinescribe.ops.linear import geglu_reference, linear_geglu
@@ -19,8 +23,6 @@ from kinescribe.ops.linear_fp8 import (
 )
 from kinescribe.ops.packed import together
 from kinescribe.ops.select import has_eight_bit_units, products_serve
-from kinescribe.ops.temporal import TemporalConv
-from kinescribe.ops.temporal_fp8 import kernel_copied, temporal_conv_fp8
 from kinescribe.ops.tiles import GATED_FP8, GATED_FP8_NARROW, linear_tile_fp8
 from kinescribe.perf.fp8 import copies_of
 from kinescribe.perf.graph import Recorder
@@ -139,33 +141,56 @@ def test_products_behind_a_norm_are_those_of_the_same_numbers(m: int, width: int
 
 @needs_units
 @HALF
-@pytest.mark.parametrize(("c", "f", "p"), [(320, 16, 1024), (640, 16, 256), (1280, 16, 16), (320, 5, 333)])
+@pytest.mark.parametrize(
+    ("sizes", "o", "tall", "wide"),
+    [
+        ((2, 320, 16, 1024), 320, 3, 1),
+        ((2, 640, 16, 256), 640, 3, 1),
+        ((2, 1280, 16, 16), 1280, 3, 1),
+        ((2, 320, 5, 333), 320, 3, 1),
+        ((32, 320, 32, 32), 320, 3, 3),
+        ((32, 960, 32, 32), 320, 3, 3),
+        ((32, 1280, 16, 16), 640, 3, 3),
+        ((32, 2560, 8, 8), 1280, 3, 3),
+        ((32, 1280, 4, 4), 1280, 3, 3),
+        ((48, 640, 20, 36), 640, 3, 3),
+        ((48, 1280, 5, 9), 1280, 3, 3),
+        ((8, 64, 33, 32), 128, 3, 3),
+        ((2, 1280, 16, 64), 1280, 3, 1),
+    ],
+)
 @torch.inference_mode()
-def test_a_convolution_along_time_in_eight_bits(c: int, f: int, p: int, dtype: torch.dtype) -> None:
+def test_a_convolution_in_eight_bits(
+    sizes: tuple[int, int, int, int], o: int, tall: int, wide: int, dtype: torch.dtype
+) -> None:
+    c = sizes[1]
     norm = GroupNorm(32, c, eps=1e-5, silu=True).to("cuda", dtype)
     norm.weight.normal_()
     norm.bias.normal_()
-    conv = TemporalConv(c).to("cuda", dtype)
-    x = (
-        torch.randn(2, c, f, p, device="cuda")
-        .add_(0.5)
-        .to(dtype)
-        .contiguous(memory_format=torch.channels_last)
-    )
+    padding = (tall // 2, wide // 2)
+    conv = nn.Conv2d(c, o, (tall, wide), padding=padding).to("cuda", dtype)
+    x = torch.randn(sizes, device="cuda").add_(0.5).to(dtype).contiguous(memory_format=torch.channels_last)
     waiting = torch.randn(1, c, device="cuda").to(dtype)
     copy = kernel_copied(conv.weight, norm.weight, norm.bias)
-    windows = norm.windows(x, waiting, 2, copy.window_scale)
-    plain = norm.windows(x, waiting, 2)
-    assert windows.dtype == torch.float8_e4m3fn and windows.shape == plain.shape
-    apart = (windows.double() * copy.window_scale - plain.double()).norm() / plain.double().norm()
+    numbers, plain = norm.in_eight_bits(x, waiting, copy.norm_scale), norm(x, waiting)
+    assert numbers.dtype == torch.float8_e4m3fn and numbers.shape == plain.shape
+    apart = (numbers.double() * copy.norm_scale - plain.double()).norm() / plain.double().norm()
     assert float(apart) < 0.04
-    found = temporal_conv_fp8(norm, x, waiting, copy)
-    wanted = windows.flatten(3).double() @ copy.numbers.double().t() * (copy.window_scale * copy.scale)
-    wanted = wanted.permute(0, 3, 1, 2)
-    assert found.shape == x.shape and found.dtype == dtype
+    with in_eight_bits(Copies({conv.weight: copy})):
+        found = normed_convolution_fp8(norm, x, waiting, conv.weight)
+        again = normed_convolution_fp8(norm, x, waiting, conv.weight)
+        assert found is not None and again is not None and torch.equal(found, again)
+        stream, biases = torch.randn_like(found), torch.randn(2, 1, o, device="cuda").to(dtype)
+        for ahead in (None, biases[1:, 0]):
+            total = normed_convolution_fp8(norm, x, waiting, conv.weight, (stream, biases[0], ahead))
+            assert total is not None
+            torch.testing.assert_close(total, add(stream, found, biases[0], ahead), rtol=2e-2, atol=2e-2)
+    taps = copy.taps.double().permute(0, 3, 1, 2) * (copy.norm_scale * copy.scale)
+    wanted = F.conv2d(numbers.double(), taps, padding=padding)
+    assert found.shape == wanted.shape and found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)
-    assert float((found.double() - wanted).norm() / wanted.norm()) < 8e-3
-    exact = conv.over(plain).double()
+    assert float((found.double() - wanted).norm() / wanted.norm()) < 2e-2
+    exact = F.conv2d(plain, conv.weight, padding=padding).double()
     assert float((found.double() - exact).norm() / exact.norm()) < 0.06
 
 

@@ -1,5 +1,7 @@
 """Residual blocks, temporal convolutions and resampling of the UNet."""
 
+from typing import cast
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -7,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, convolve
+from kinescribe.ops.convolution_fp8 import normed_convolution_fp8
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import kernel_copy_of
 from kinescribe.ops.select import windows_serve
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import TemporalConv, clips, laid_for, pictures
-from kinescribe.ops.temporal_fp8 import temporal_conv_fp8
 from kinescribe.ops.upsample import UpsampleConv
 
 
@@ -29,15 +31,26 @@ class TemporalConvStage(nn.Module):
         self, x: Float[Tensor, "b c f p"], waiting: Waiting
     ) -> tuple[Float[Tensor, "b c f p"], Waiting]:
         """Same shape; ``p`` counts pixels. Of ``x`` a bias may still be waiting, and of the result."""
-        copy = kernel_copy_of(self.conv.weight)
-        if copy is not None:
-            return temporal_conv_fp8(self.norm, x, waiting, copy), self.conv.bias[None]
+        out = normed_convolution_fp8(self.norm, x, waiting, self.conv.weight)
+        if out is not None:
+            return out, self.conv.bias[None]
         if not self.training and windows_serve(
             x, self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias, waiting
         ):
             windows = self.norm.windows(x, waiting, laid_for(x.shape[3]))
             return self.conv.over(windows), self.conv.bias[None]
         return convolve(self.dropout(self.norm(x, waiting)), self.conv)
+
+    def onto(
+        self, stream: Float[Tensor, "b c f p"], x: Float[Tensor, "b c f p"], waiting: Waiting, ahead: Waiting
+    ) -> Float[Tensor, "b c f p"]:
+        """The ``stream`` with what becomes of ``x``, and what comes ``ahead``."""
+        onto = stream, self.conv.bias[None], ahead
+        out = normed_convolution_fp8(self.norm, x, waiting, self.conv.weight, onto)
+        if out is None:
+            y, waiting = self(x, waiting)
+            out = add(stream, y, waiting, ahead)
+        return out
 
 
 class TemporalConvBlock(nn.Module):
@@ -56,9 +69,10 @@ class TemporalConvBlock(nn.Module):
         h, w = x.shape[-2:]
         y = stream = rearrange(x, "b c f h w -> b c f (h w)")
         waiting: Waiting = None
-        for stage in self.stages:
+        *stages, last = cast(list[TemporalConvStage], list(self.stages))
+        for stage in stages:
             y, waiting = stage(y, waiting)
-        return rearrange(add(stream, y, waiting, ahead), "b c f (h w) -> b c f h w", h=h, w=w)
+        return rearrange(last.onto(stream, y, waiting, ahead), "b c f (h w) -> b c f h w", h=h, w=w)
 
 
 class ResidualBlock(nn.Module):
@@ -95,9 +109,16 @@ class ResidualBlock(nn.Module):
         self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
         flat = pictures(x)
-        y = self.norm2(self.conv1(self.norm1(flat)), shift)
-        y, waiting = convolve(self.dropout(y), self.conv2)
-        return clips(add(self.shortcut(flat), y, waiting), len(x))
+        y = normed_convolution_fp8(self.norm1, flat, None, self.conv1.weight)
+        y = self.conv1(self.norm1(flat)) if y is None else y
+        out = None
+        if kernel_copy_of(self.conv2.weight) is not None:
+            onto = self.shortcut(flat), cast(Tensor, self.conv2.bias)[None], None
+            out = normed_convolution_fp8(self.norm2, y, shift, self.conv2.weight, onto)
+        if out is None:
+            y, waiting = convolve(self.dropout(self.norm2(y, shift)), self.conv2)
+            out = add(self.shortcut(flat), y, waiting)
+        return clips(out, len(x))
 
 
 class Downsample(nn.Module):

@@ -6,7 +6,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from kinescribe.ops.select import best_attention_first, frame_attention_version
+from kinescribe.ops.select import best_attention_first, frame_attention_version, wide_head_pays
+from kinescribe.ops.slices import in_slices
+
+QUERIES = 2048
+"""Tokens of a picture whose scores exist together: 2 ** 25 numbers for as many pixels as are decoded at once."""
 
 
 def attention_reference(
@@ -26,14 +30,34 @@ def attention(
     *,
     causal: bool = False,
 ) -> Float[Tensor, "b n dh"]:
-    """The same as :func:`attention_reference` through the fused kernel of the device.
+    """:func:`attention_reference` through the fused kernel of the device; of one wide head by products.
 
     ``causal`` hides later tokens from earlier ones (``n == m``).
     """
+    if not causal and wide_head_pays(q, heads):
+        return attention_by_products(q, k, v)
     q, k, v = (rearrange(x, "b n (heads d) -> b heads n d", heads=heads) for x in (q, k, v))
     with best_attention_first(q):
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return rearrange(out, "b heads n d -> b n (heads d)")
+
+
+def attention_by_products(
+    q: Float[Tensor, "b n d"], k: Float[Tensor, "b m d"], v: Float[Tensor, "b m d"]
+) -> Float[Tensor, "b n d"]:
+    """:func:`attention_reference` of one head, ``QUERIES`` rows of scores at a time; for inference."""
+    return in_slices(lambda rows: _scores(rows, k).softmax(-1).to(v.dtype) @ v, q, 1, QUERIES)
+
+
+def _scores(q: Float[Tensor, "b n d"], k: Float[Tensor, "b m d"]) -> Float[Tensor, "b n m"]:
+    """``q k' / sqrt(d)`` in float32 at least: float16 ends at 65,504, and a softmax wants differences."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores, scale = q.new_empty(*q.shape[:2], k.shape[1], dtype=wide), q.shape[-1] ** -0.5
+    if q.device.type == "meta":  # where torch fails at the product below
+        return scores
+    if q.device.type == "cuda":  # without ``out`` it would copy its first argument there, though beta is 0
+        return torch.baddbmm(scores, q, k.mT, wide, beta=0, alpha=scale, out=scores)
+    return torch.baddbmm(scores, q.to(wide), k.mT.to(wide), beta=0, alpha=scale, out=scores)
 
 
 def frame_attention_reference(

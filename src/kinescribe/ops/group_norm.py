@@ -102,16 +102,17 @@ class GroupNorm(nn.Module):
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
 
     def windows(
-        self,
-        x: Float[Tensor, "b c f p"],
-        shift: Float[Tensor, "a c"] | None,
-        laid: int,
-        scale: Float32[Tensor, ""] | None = None,
-    ) -> Shaped[Tensor, "b ..."]:
-        """The norm of clips as the windows that ``ops.temporal`` tells of; where kernels serve.
-
-        With a ``scale`` over that, in 8 bits.
-        """
+        self, x: Float[Tensor, "b c f p"], shift: Float[Tensor, "a c"] | None, laid: int
+    ) -> Float[Tensor, "b ..."]:
+        """The norm of clips as the windows that ``ops.temporal`` tells of; where kernels serve."""
         from kinescribe.ops.group_norm_triton import group_norm_op
 
-        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid, scale)
+        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid)
+
+    def in_eight_bits(
+        self, x: Float[Tensor, "b c h w"], shift: Float[Tensor, "a c"] | None, scale: Float32[Tensor, ""]
+    ) -> Shaped[Tensor, "b c h w"]:
+        """The norm over ``scale`` in 8 bits; where kernels serve."""
+        from kinescribe.ops.group_norm_triton import group_norm_op
+
+        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, 0, scale)

@@ -88,7 +88,6 @@ def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.c
         at = 3 * at + 1
         before = tl.where(frame == 0, at - 1, at - 3 * pixels + 1)
         after = tl.where(frame == frames - 1, at + 1, at + 3 * pixels - 1)
-        # chosen as float32: of numbers in 8 bits Triton 3.6 chooses wrongly
         _store(out_ptr, before, channel, channels, tl.where(first, 0.0, out), mask)
         _store(out_ptr, after, channel, channels, tl.where(last, 0.0, out), mask)
     _store(out_ptr, at, channel, channels, out, mask)

@@ -44,15 +44,14 @@ class Copy:
 
 @dataclass(frozen=True, eq=False)
 class KernelCopy:
-    """The kernel of a convolution in 8 bits, see ``ops.temporal_fp8``: as :class:`Copy`, with one scale for all.
+    """The kernel of a convolution in 8 bits, see ``ops.convolution_fp8``: as :class:`Copy`, with one scale for all.
 
-    ``window_scale`` is that of the numbers it multiplies.
+    ``norm_scale`` is that of the numbers it multiplies.
     """
 
-    numbers: Tensor
+    taps: Shaped[Tensor, "o y x c"]
     scale: Float32[Tensor, ""]
-    window_scale: Float32[Tensor, ""]
-    zeros: Float[Tensor, " n"]
+    norm_scale: Float32[Tensor, ""]
 
 
 @dataclass(frozen=True, eq=False)

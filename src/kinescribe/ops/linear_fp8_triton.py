@@ -5,8 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kinescribe.ops.fast_math_triton import tanh
 from kinescribe.ops.linear_fp8 import LARGEST, LEAST
-from kinescribe.ops.linear_triton import described, multiprocessors, tile_at, times_gelu
+from kinescribe.ops.linear_triton import described, multiprocessors, tile_at
 from kinescribe.ops.operation import operation
 from kinescribe.ops.tiles import Tile, linear_tile_fp8
 
@@ -36,6 +37,16 @@ def _quantise_rows(x_ptr, out_ptr, scale_ptr, rows, width, ROWS: tl.constexpr, W
 
 
 @triton.jit
+def _times_gelu(value, gate):
+    """``value`` times about the GELU of ``gate``, by the tangent of Hendrycks and Gimpel (2016, arXiv 1606.08415).
+
+    It is within 5e-4 of the exact one, which is less than 8-bit factors leave to tell, for half the instructions.
+    """
+    half = 0.5 * value * gate
+    return half + half * tanh(gate * (0.7978845608 + 0.0356774081 * gate * gate))
+
+
+@triton.jit
 def _linear_gated(
     x, weight, row_scale_ptr, scale_ptr, bias_ptr, out_ptr, m, n, k, apart,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, GROUP: tl.constexpr,
@@ -60,7 +71,7 @@ def _linear_gated(
         value, gate = tl.split(tl.reshape(product, (M, N // 2, 2)))
         column = tile_n * (N // 2) + tl.arange(0, N // 2)
         place = row.to(tl.int64)[:, None] * apart + column[None, :]
-        out = times_gelu(value, gate).to(out_ptr.dtype.element_ty)
+        out = _times_gelu(value, gate).to(out_ptr.dtype.element_ty)
         tl.store(out_ptr + place, out, mask=(row < m)[:, None])
 
 

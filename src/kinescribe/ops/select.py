@@ -15,6 +15,7 @@ Capability = tuple[int, int]
 """A generation of CUDA devices."""
 _STOOD_FOR: ContextVar[Capability | None] = ContextVar("stood_for", default=None)
 PIXELS_FOR_PHASES = 2048
+WIDEST_FUSED_HEAD = 256
 ATTENTION_ORDER = [
     SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH,
 ]  # fmt: skip
@@ -41,6 +42,19 @@ def best_attention_first(q: Tensor) -> AbstractContextManager[object]:
     if q.device.type != "cuda" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return nullcontext()
     return sdpa_kernel(ATTENTION_ORDER, set_priority=True)
+
+
+def wide_head_pays(q: Tensor, heads: int) -> bool:
+    """Whether attention goes by products, see ``ops.attention``: one head wider than fast fused kernels take.
+
+    On a GPU with bfloat16 units, in half precision, for inference; compiled code has the library's own.
+    """
+    if heads > 1 or q.shape[-1] <= WIDEST_FUSED_HEAD or q.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    capability = _capability(q)
+    return capability is not None and capability >= (8, 0)
 
 
 def kernels_serve(x: Tensor, *others: Tensor | None) -> bool:

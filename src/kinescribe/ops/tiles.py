@@ -1,6 +1,9 @@
-"""Which tile a matrix product with something behind it uses, by its size; or none, and the library multiplies."""
+"""Which tile a matrix product of ours uses, by its size; or none, and the library multiplies."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import prod
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,94 @@ def linear_tile_fp8(m: int, n: int, k: int) -> Tile | None:
     if n % tile.n or k % tile.k:
         return None
     return tile if -(-m // tile.m) * (n // tile.n) >= FEWEST_TILES else None
+
+
+@dataclass(frozen=True)
+class ConvolutionTile:
+    """What one program of a convolution computes: a ``box`` of pixels by ``n + beside`` channels in steps of ``k``."""
+
+    box: tuple[int, int, int]
+    """Pictures, rows and columns."""
+    n: int
+    beside: int
+    """Channels of a second product, for widths that are no power of two."""
+    k: int
+    warps: int
+    stages: int
+    together: int
+    parts: int = 1
+    """Sums of a share of the factors each, where there are fewer tiles than multiprocessors."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to tile the channels of a convolution, and how long it takes on an H200, in microseconds."""
+
+    n: int
+    beside: int
+    warps: int
+    steps: tuple[float, ...]
+    """A step of 128 numbers with one program on every multiprocessor, with two, ..."""
+    half: float
+    """What a step of 64 numbers takes, of that."""
+    begin: float
+    """What a program takes beside its steps."""
+
+
+PIXELS = 128
+"""Pixels of a convolution's tile."""
+MULTIPROCESSORS = 132
+MOST_PARTS = 6
+MOST_IDLE = 1.5
+"""Boxes that hold more than so many times the pixels there are do not pay."""
+JOIN, JOINED_A_MICROSECOND = 3.0, 2_500_000
+"""What adding parts takes in microseconds, and how many numbers of theirs it reads in one more."""
+WAYS = (
+    _Way(256, 64, warps=8, steps=(0.94,), half=0.6, begin=6.5),
+    _Way(128, 0, warps=4, steps=(0.43, 0.72), half=0.68, begin=3.5),
+    _Way(64, 0, warps=4, steps=(0.30, 0.47, 0.65), half=0.88, begin=3.0),
+)
+
+
+@lru_cache
+def convolution_tile(sizes: tuple[int, int, int], taps: tuple[int, int, int, int]) -> ConvolutionTile | None:
+    """The tile for a convolution of 8-bit numbers, or None.
+
+    ``sizes`` are pictures, rows and columns, ``taps`` kernels, their rows and columns, and channels.
+    The quickest by the times of :data:`WAYS`, which are from benchmarks/results/2026-11-22_h200_convolution_fp8.txt.
+    The family's widths are multiples of 320: with so many channels a tile, what is read for it is read least often.
+    """
+    (n, tall, wide, c), rows = taps, prod(sizes)
+    k = 128 if c % 128 == 0 else 64
+    box, boxes = _box(sizes)
+    if c % k or boxes * PIXELS > MOST_IDLE * rows:
+        return None
+    steps = tall * wide * c // k
+    found: list[tuple[float, ConvolutionTile]] = []
+    for way in WAYS:
+        channels, together = way.n + way.beside, len(way.steps)
+        for parts in range(1, MOST_PARTS + 1):
+            if n % channels or steps % parts:
+                continue
+            full, last = divmod(boxes * n // channels * parts, together * MULTIPROCESSORS)
+            waves = [together] * full + ([-(-last // MULTIPROCESSORS)] if last else [])
+            step = sum(way.steps[programs - 1] for programs in waves) * (1.0 if k == 128 else way.half)
+            joined = JOIN + parts * rows * n / JOINED_A_MICROSECOND if parts > 1 else 0.0
+            taken = step * steps / parts + way.begin * len(waves) + joined
+            stages = 384 // k
+            found.append(
+                (taken, ConvolutionTile(box, way.n, way.beside, k, way.warps, stages, together, parts))
+            )
+    return min(found, key=lambda one: one[0])[1] if found else None
+
+
+def _box(sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], int]:
+    """The box of which the fewest hold all pixels, and how many that are; of equal ones the widest."""
+    sides = [2**i for i in range(PIXELS.bit_length())]
+    boxes = [box for box in product(sides, sides, sides) if prod(box) == PIXELS]
+
+    def count(box: tuple[int, int, int]) -> int:
+        return prod(-(-size // side) for size, side in zip(sizes, box, strict=True))
+
+    best = min(boxes, key=lambda box: (count(box), -box[2], -box[1]))
+    return best, count(best)

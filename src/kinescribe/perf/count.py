@@ -118,6 +118,8 @@ def _products(func: Any, args: tuple[Any, ...], made: list[Tensor]) -> int:
     packet = func.overloadpacket
     if packet in (_ATEN.linear, _ATEN.matmul):
         return 2 * made[0].numel() * int(args[0].shape[-1])
+    if packet is _ATEN.baddbmm:  # the formula knows no dtype of the result
+        return 2 * made[0].numel() * int(args[1].shape[-1])
     if packet is _ATEN.conv2d:
         return int(conv_flop_count(list(args[0].shape), list(args[1].shape), list(made[0].shape)))
     if packet is _ATEN.scaled_dot_product_attention:

@@ -1,22 +1,24 @@
 """A UNet's products behind norms in 8 bits: copies beside the weights, which stay as they are.
 
 What reads a norm, whose numbers are in 8 bits at no cost, has copies: queries, keys, values and the first layers of
-feed-forwards, and convolutions along time. What other layers read nothing could bring into 8 bits on the way.
+feed-forwards, and the convolutions of residual blocks. What other layers read nothing could bring into 8 bits on the
+way.
 """
 
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinescribe.errors import OptionError
-from kinescribe.models.blocks import TemporalConvStage
+from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
 from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
 from kinescribe.models.unet import UNet
+from kinescribe.ops.convolution_fp8 import copy_serves, kernel_copied
+from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import Copies, Copy, KernelCopy, copied, copies_fit
 from kinescribe.ops.select import has_eight_bit_units
-from kinescribe.ops.temporal_fp8 import kernel_copied
 from kinescribe.ops.version import version_of
 
 Weights = tuple[Tensor, ...]
@@ -30,7 +32,7 @@ def copies_of(unet: UNet) -> Copies:
 
     Those whose weights have been written to since are renewed in the same memory.
     """
-    groups = [*groups_of(unet), *stages_of(unet)]
+    groups = [*groups_of(unet), *convolutions_of(unet)]
     states = {group[0]: tuple((version_of(w), w.dtype, w.device) for w in group) for group in groups}
     copies, known = _HELD.get(unet, (Copies({}), {}))
     if _places(states) != _places(known):
@@ -70,16 +72,15 @@ def groups_of(unet: UNet) -> Iterator[Weights]:
         yield from (group for group in groups if all(map(copies_fit, group)))
 
 
-def stages_of(unet: UNet) -> Iterator[Weights]:
-    """The kernels along time that have copies, each with weight and bias of the norm that it reads.
-
-    Those of the finest level have none: their windows by pixel are the faster way.
-    """
+def convolutions_of(unet: UNet) -> Iterator[Weights]:
+    """The kernels of convolutions that have copies, each with weight and bias of the norm that it reads."""
     for module in unet.modules():
-        if not isinstance(module, TemporalConvStage) or module.conv.in_channels == _narrow(unet):
-            continue
-        if copies_fit(module.conv.weight.flatten(1)):
-            yield module.conv.weight, module.norm.weight, module.norm.bias
+        pairs: list[tuple[nn.Conv2d, GroupNorm]] = []
+        if isinstance(module, ResidualBlock):
+            pairs = [(module.conv1, module.norm1), (module.conv2, module.norm2)]
+        elif isinstance(module, TemporalConvStage):
+            pairs = [(module.conv, module.norm)]
+        yield from ((conv.weight, norm.weight, norm.bias) for conv, norm in pairs if copy_serves(conv.weight))
 
 
 def _narrow(unet: UNet) -> int | None:
@@ -90,7 +91,7 @@ def _narrow(unet: UNet) -> int | None:
 def copy_bytes(unet: UNet) -> int:
     """What the copies of a UNet take, with numbers or without."""
     linear = sum(weight.numel() + 8 * len(weight) for group in groups_of(unet) for weight in group)
-    return linear + sum(kernel.numel() + 4 * len(kernel) + 8 for kernel, *_ in stages_of(unet))
+    return linear + sum(kernel.numel() + 8 for kernel, *_ in convolutions_of(unet))
 
 
 def require_eight_bits(device: torch.device, dtype: torch.dtype) -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from einops import rearrange
 
+from kinescribe.ops import attention as attention_module
 from kinescribe.ops.attention import (
     attention,
+    attention_by_products,
     attention_reference,
     frame_attention,
     frame_attention_reference,
@@ -45,6 +47,33 @@ def test_causal_attention_does_not_see_later_tokens() -> None:
     before = attention(x, x, x, 2, causal=True)[:, :4]
     after = attention(changed, changed, changed, 2, causal=True)[:, :4]
     torch.testing.assert_close(before, after)
+
+
+@pytest.mark.parametrize("queries", [1, 3, 7, 2048])
+@torch.inference_mode()
+def test_attention_by_products_equals_its_reference(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_module, "QUERIES", queries)
+    q, k, v = double(2, 7, 12), double(2, 5, 12) + 1, double(2, 5, 12) - 1
+    torch.testing.assert_close(attention_by_products(q, k, v), attention_reference(q, k, v, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@torch.inference_mode()
+def test_attention_by_products_takes_scores_that_float16_cannot_hold(dtype: torch.dtype) -> None:
+    q, k, v = (x.to(dtype) for x in (double(2, 50, 512) + 12, double(2, 60, 512) + 12, double(2, 60, 512)))
+    assert (q @ k.mT).half().isinf().all()
+    found, exact = attention_by_products(q, k, v), attention_reference(q.double(), k.double(), v.double(), 1)
+    assert found.dtype == dtype
+    assert (found.double() - exact).norm() < torch.finfo(dtype).eps * exact.norm()
+
+
+@torch.inference_mode()
+def test_a_wide_head_goes_by_products_and_a_causal_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_module, "wide_head_pays", lambda *_: True)
+    monkeypatch.setattr(attention_module, "attention_by_products", lambda q, _k, _v: q + 1)
+    x = double(1, 6, 8)
+    assert torch.equal(attention(x, x, x, 1), x + 1)
+    assert not torch.equal(attention(x, x, x, 1, causal=True), x + 1)
 
 
 @pytest.mark.parametrize("frames", [1, 16, 70])

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 from conftest import tiny_components
 from kinescribe.models.conditions import Conditioning
+from kinescribe.ops.attention import QUERIES, attention
+from kinescribe.ops.select import standing_for
 from kinescribe.ops.slices import at_most, in_slices, sampled
-from kinescribe.perf.count import Count, counted
+from kinescribe.perf.count import Count, _products, counted
 
 DEVICES = ("cpu", "meta")
 
@@ -50,6 +52,25 @@ def test_operations_and_bytes_are_those_worked_out_by_hand(device: str) -> None:
     assert counted(lambda: x + x).moved == 3 * 15 * 4
     assert counted(lambda: x.mT).moved == 0
     assert counted(lambda: torch.empty_like(x).fill_(0)).moved > 0
+
+
+def test_a_product_with_a_type_of_its_own_counts_as_any_other() -> None:
+    x, y = numbers(2, 3, 5, device="meta"), numbers(2, 5, 4, device="meta")
+    total, dtyped = x @ y, torch.ops.aten.baddbmm.dtype_out
+    assert counted(lambda: torch.baddbmm(total, x, y)).flops == 2 * 2 * 3 * 4 * 5
+    assert _products(dtyped, (total, x, y, torch.float32), [total]) == 2 * 2 * 3 * 4 * 5
+
+
+def test_scores_of_a_wide_head_are_counted_where_a_gpu_makes_them() -> None:
+    n, m = QUERIES + 52, 3000
+    q, k = (torch.empty(2, count, 512, dtype=torch.float16, device="meta") for count in (n, m))
+    assert counted(lambda: attention(q, k, k, 1)) == Count(q.nbytes, 2 * 2 * 2 * n * m * 512, 0)
+    scores = 2 * QUERIES * m * 4
+    with standing_for((9, 0)):
+        assert (
+            counted(lambda: attention(q, k, k, 1)).peak == 2 * scores
+        )  # in float32, before and after the softmax
+        assert counted(lambda: attention(q[:, :1], k, k, 1)).peak == 2 * scores // QUERIES
 
 
 def test_work_follows_work() -> None:

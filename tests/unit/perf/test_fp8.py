@@ -12,7 +12,7 @@ from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops import layer_norm, linear, linear_fp8
 from kinescribe.ops.linear_fp8 import Rows8, in_eight_bits
-from kinescribe.perf.fp8 import copies_of, copy_bytes, forget, groups_of, require_eight_bits, stages_of
+from kinescribe.perf.fp8 import convolutions_of, copies_of, copy_bytes, forget, groups_of, require_eight_bits
 
 
 @pytest.fixture
@@ -47,18 +47,20 @@ def test_layers_that_read_a_layer_norm_have_copies_and_no_others(unet: UNet) -> 
     assert of_text and copied == inside - of_text
 
 
-def test_convolutions_along_time_have_copies_that_follow_their_norms_too(unet: UNet) -> None:
+def test_convolutions_of_residual_blocks_have_copies_that_follow_their_norms_too(unet: UNet) -> None:
     names = {id(weight): name for name, weight in unet.named_parameters()}
-    copied = {names[id(kernel)] for kernel, *_ in stages_of(unet)}
-    assert copied == {name for name in names.values() if ".stages." in name and name.endswith("conv.weight")}
+    copied = {names[id(kernel)] for kernel, *_ in convolutions_of(unet)}
+    ends = ("conv1.weight", "conv2.weight", "conv.weight")
+    of_blocks = {name for name in names.values() if name.endswith(ends) and "resample" not in name}
+    assert copied == of_blocks and len(copied) == 6 * len(unet.residuals)
     stage = unet.middle.enter.temporal.stages[1]
     copy = copies_of(unet).of[stage.conv.weight]
-    memory, before = copy.window_scale.data_ptr(), copy.window_scale.clone()
+    memory, before = copy.norm_scale.data_ptr(), copy.norm_scale.clone()
     with torch.inference_mode():
         stage.norm.weight.mul_(3)
         stage.norm.bias.mul_(3)
-    assert copies_of(unet).of[stage.conv.weight] is copy and copy.window_scale.data_ptr() == memory
-    torch.testing.assert_close(copy.window_scale, 3 * before)
+    assert copies_of(unet).of[stage.conv.weight] is copy and copy.norm_scale.data_ptr() == memory
+    torch.testing.assert_close(copy.norm_scale, 3 * before)
 
 
 def test_at_the_finest_of_several_levels_feed_forwards_alone_have_copies() -> None:
@@ -69,7 +71,6 @@ def test_at_the_finest_of_several_levels_feed_forwards_alone_have_copies() -> No
     groups = [id(weight) for group in groups_of(unet) for weight in group]
     narrow = [m for m in unet.modules() if id(m) in finest and id(m.weight) in groups]
     assert narrow and all(len(m.weight) == 8 * 16 for m in narrow)
-    assert all(kernel.shape[1] == 32 for kernel, *_ in stages_of(unet))
 
 
 def test_no_layer_brings_its_rows_into_eight_bits_by_itself(

@@ -1,0 +1,83 @@
+"""Convolutions with 8-bit factors: as near as the format allows, whatever the norm in front is scaled by."""
+
+import pytest
+import torch
+from torch import nn
+
+from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
+from kinescribe.ops.convolution_fp8 import (
+    DEVIATIONS,
+    copy_serves,
+    kernel_copied,
+    normed_convolution_fp8,
+    quantise,
+)
+from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.linear_fp8 import LARGEST, Copies, in_eight_bits
+from kinescribe.ops.temporal import TemporalConv
+
+
+def made() -> tuple[GroupNorm, torch.Tensor]:
+    torch.manual_seed(0)
+    norm = GroupNorm(4, 32, eps=1e-5, silu=True)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm, torch.randn(2, 32, 5, 6).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("conv", [TemporalConv(32), nn.Conv2d(32, 48, 3, padding=1)])
+def test_the_convolution_is_near_that_of_the_kernel(conv: nn.Conv2d, size: float) -> None:
+    norm, x = made()
+    assert conv.bias is not None
+    shift = torch.randn(1, 32)
+    with torch.no_grad():
+        norm.weight.mul_(size)
+        norm.bias.mul_(size)
+        exact = conv(norm(x, shift)) - conv.bias[:, None, None]
+        assert normed_convolution_fp8(norm, x, shift, conv.weight) is None
+        with in_eight_bits(Copies({conv.weight: kernel_copied(conv.weight, norm.weight, norm.bias)})):
+            near = normed_convolution_fp8(norm, x, shift, conv.weight)
+            stream, ahead = torch.randn_like(exact), torch.randn(1, len(conv.bias))
+            total = normed_convolution_fp8(norm, x, shift, conv.weight, (stream, conv.bias[None], ahead))
+    assert near is not None and near.shape == exact.shape and near.dtype == x.dtype
+    assert near.is_contiguous(memory_format=torch.channels_last)
+    assert 1e-3 < float((near - exact).norm() / exact.norm()) < 0.05
+    assert total is not None
+    torch.testing.assert_close(total, stream + near + (conv.bias + ahead)[:, :, None, None])
+
+
+def test_sixteen_deviations_fit_and_what_lies_beyond_counts_as_the_last() -> None:
+    weight, bias = torch.tensor([0.5, -2.0]), torch.tensor([3.0, -1.0])
+    scale = kernel_copied(torch.randn(16, 2, 3, 1), weight, bias).norm_scale
+    most = DEVIATIONS * 2 + 1
+    torch.testing.assert_close(scale * LARGEST, torch.tensor(most))
+    found = quantise(torch.tensor([most, 2 * most, -1e6, 0.0]), scale).float()
+    assert found.tolist() == [LARGEST, LARGEST, -LARGEST, 0.0]
+
+
+def test_blocks_take_the_copies_inside_the_block_only() -> None:
+    torch.manual_seed(0)
+    block = ResidualBlock(32, 48, 16, 4, 0.1).eval()
+    for conv in (block.conv2, block.temporal.stages[-1].conv):
+        nn.init.normal_(conv.weight, std=0.05)
+    pairs = [(block.conv1, block.norm1), (block.conv2, block.norm2)]
+    pairs += [(stage.conv, stage.norm) for stage in block.temporal.stages]
+    x, shift = torch.randn(1, 32, 3, 4, 4), torch.randn(1, 48)
+    copied = {conv.weight: kernel_copied(conv.weight, norm.weight, norm.bias) for conv, norm in pairs}
+    assert isinstance(block.temporal.stages[0], TemporalConvStage) and len(copied) == 6
+    with torch.no_grad():
+        exact, apart = block(x, shift), []
+        for kernel, copy in copied.items():
+            with in_eight_bits(Copies({kernel: copy})):
+                apart.append(float((block(x, shift) - exact).norm() / exact.norm()))
+        assert torch.equal(block(x, shift), exact)
+    assert all(1e-4 < part < 0.05 for part in apart), apart
+
+
+def test_kernels_of_odd_widths_have_no_copy() -> None:
+    assert [copy_serves(torch.empty(n, c, 3, 3)) for n, c in ((32, 16), (24, 16), (16, 4))] == [
+        True,
+        False,
+        False,
+    ]

@@ -1,0 +1,73 @@
+"""Convolutions with 8-bit factors without a GPU: the kernel's numbers by the interpreter, its code by the compiler."""
+
+import pytest
+
+from interpreted import compiled, needs_triton, run
+
+SUMS = """
+from dataclasses import replace
+import torch
+from torch.nn import functional as F
+from kinescribe.ops.convolution_fp8 import kernel_copied
+from kinescribe.ops.convolution_fp8_triton import convolve
+from kinescribe.ops.tiles import ConvolutionTile
+torch.manual_seed(0)
+whole = ConvolutionTile((1, 4, 8), n=32, beside=16, k=16, warps=4, stages=2, together=1, parts=1)
+# ragged boxes, several pictures in one, channels beside or not, parts of the factors, more tiles than programs
+for tile, (b, c, n, h, w), (tall, wide) in [
+    (whole, (3, 32, 48, 5, 6), (3, 3)),
+    (replace(whole, parts=3), (3, 32, 48, 5, 6), (3, 3)),
+    (replace(whole, box=(8, 2, 2), beside=0), (5, 16, 64, 4, 4), (3, 3)),
+    (replace(whole, box=(1, 1, 32), together=2), (2, 16, 96, 5, 40), (3, 1)),
+    (replace(whole, box=(2, 4, 4), parts=2), (1, 32, 48, 3, 3), (3, 1)),
+]:
+    x = torch.randn(b, c, h, w).to(torch.float8_e4m3fn).contiguous(memory_format=torch.channels_last)
+    copy = kernel_copied(torch.randn(n, c, tall, wide), torch.ones(c), torch.zeros(c))
+    taps = copy.taps.double().permute(0, 3, 1, 2) * (copy.scale * copy.norm_scale)
+    wanted = F.conv2d(x.double(), taps, padding=(tall // 2, wide // 2))
+    found = convolve(x, copy, torch.float32, tile)
+    assert found.shape == wanted.shape and found.is_contiguous(memory_format=torch.channels_last)
+    assert (found - wanted).norm() / wanted.norm() < 1e-6, (tile, h, w)
+    stream = torch.randn_like(found)
+    bias, ahead = torch.randn(2, 1, n)
+    for more in (None, ahead):
+        total = stream + wanted + (bias if more is None else bias + more)[:, :, None, None]
+        found = convolve(x, copy, torch.float32, tile, (stream, bias, more))
+        assert (found - total).norm() / total.norm() < 1e-6, (tile, h, w)
+"""
+
+CODE = """
+from kinescribe.ops.convolution_fp8_triton import JOINED, _convolve, _join
+from kinescribe.ops.tiles import convolution_tile
+for shape in (
+    ((32, 32, 32), (320, 3, 3, 320)), ((32, 8, 8), (1280, 3, 3, 2560)), ((32, 4, 4), (1280, 3, 3, 1280)),
+    ((2, 16, 1024), (320, 3, 1, 320)), ((2, 16, 16), (1280, 3, 1, 1280)),
+):
+    tile = convolution_tile(*shape)
+    _, tall, wide, _ = shape[1]
+    sides = {"x": [*tile.box, tile.k], "taps": [tile.n, tile.k], "taps_beside": [tile.beside or 16, tile.k]}
+    kinds = {name: f"tensordesc<fp8e4nv{side}>" for name, side in sides.items()}
+    kinds |= {"scale_ptr": "*fp32", "norm_scale_ptr": "*fp32", "out_ptr": "*fp32" if tile.parts > 1 else "*fp16"}
+    onto = {"ONTO": tile.parts == 1, "AHEAD": tile.parts == 1}
+    p, h, w = tile.box
+    made = build(
+        _convolve, warps=tile.warps, stages=tile.stages, generations=(90,), kinds=kinds, TALL=tall, WIDE=wide,
+        P=p, H=h, W=w, N=tile.n, BESIDE=tile.beside, K=tile.k, SPLIT=tile.parts > 1, **onto,
+    )
+    assert "m64n128k32.f32.e4m3.e4m3" in made
+    # both sides are read where the copy engine left them, and the next product does not wait for this one
+    assert "wgmma.wait_group.sync.aligned 2" in made if tile.beside else "wgmma.wait_group.sync.aligned 1" in made
+kinds = {name: "*fp32" for name in ("sums_ptr", "scale_ptr", "norm_scale_ptr")}
+build(_join, generations=(90,), kinds=kinds, ONTO=True, AHEAD=True, SIZE=JOINED)
+"""
+
+
+@needs_triton
+def test_the_kernel_gives_the_sums_of_the_same_numbers() -> None:
+    run(SUMS)
+
+
+@needs_triton
+@pytest.mark.slow
+def test_the_kernel_compiles_to_products_that_wait_for_nothing() -> None:
+    compiled(CODE)

@@ -1,0 +1,39 @@
+"""Tiles of convolutions: their boxes hold every pixel, their parts share the factors, and none is a choice too."""
+
+from math import prod
+
+import pytest
+
+from kinescribe.ops.tiles import MOST_IDLE, PIXELS, convolution_tile
+
+Sizes = tuple[int, int, int]
+Taps = tuple[int, int, int, int]
+SHAPES = [
+    ((32, 32, 32), (320, 3, 3, 960)), ((32, 8, 8), (1280, 3, 3, 1280)), ((32, 4, 4), (1280, 3, 3, 2560)),
+    ((2, 16, 1024), (320, 3, 1, 320)), ((48, 40, 72), (320, 3, 3, 320)), ((48, 5, 9), (1280, 3, 3, 1280)),
+    ((32, 11, 20), (1280, 3, 3, 1280)), ((2, 16, 16), (64, 3, 1, 64)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sizes", "taps"), SHAPES)
+def test_what_a_tile_computes_fits_the_convolution(sizes: Sizes, taps: Taps) -> None:
+    tile = convolution_tile(sizes, taps)
+    assert tile is not None and prod(tile.box) == PIXELS
+    boxes = prod(-(-size // side) for size, side in zip(sizes, tile.box, strict=True))
+    assert boxes * PIXELS <= MOST_IDLE * prod(sizes)
+    n, tall, wide, c = taps
+    assert n % (tile.n + tile.beside) == 0 and c % tile.k == 0 and tall * wide * c // tile.k % tile.parts == 0
+
+
+def test_the_widths_of_the_family_go_320_channels_at_a_time_while_tiles_are_many() -> None:
+    many, few = (convolution_tile((32, side, side), (1280, 3, 3, 1280)) for side in (8, 4))
+    assert many is not None and few is not None
+    assert (many.n + many.beside, few.n + few.beside) == (320, 128) and few.parts > many.parts > 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "taps"),
+    [((1, 3, 3), (64, 3, 3, 64)), ((32, 32, 32), (48, 3, 3, 64)), ((32, 32, 32), (64, 3, 3, 48))],
+)
+def test_too_few_pixels_and_odd_widths_have_no_tile(sizes: Sizes, taps: Taps) -> None:
+    assert convolution_tile(sizes, taps) is None
