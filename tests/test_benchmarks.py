@@ -116,6 +116,9 @@ def test_loading_is_timed_in_processes_of_its_own(tmp_path: Path) -> None:
     result = json.loads(out.read_text(encoding="utf-8"))
     assert len(result["load_seconds"]) == 2 and min(result["load_seconds"]) > 0
     assert result["gigabytes"] == pytest.approx(0.017, rel=0.05)
+    stages = result["stage_seconds"]
+    asked = ["imports", "configurations", "headers", "tokenizer", "networks", "weights", "layout", "rest"]
+    assert sorted(stages) == sorted(asked) and all(seconds > 0 for seconds in stages.values())
 
 
 @pytest.mark.slow

@@ -41,9 +41,10 @@ def with_added(
     """
     for name, tensor in tensors:
         here = changes.get((part, name))
-        whole = tensor if here is None else changed(tensor, here)
+        # On the processor wherever the tensor lies: the same sums to the last bit.
+        whole = tensor if here is None else changed(tensor.cpu(), here)
         if here is not None and not is_finite(whole):
             raise NumbersError(
                 f"with its LoRAs {name} holds numbers too large for its format: use a smaller scale"
             )
-        yield name, whole
+        yield name, whole.to(tensor.device)

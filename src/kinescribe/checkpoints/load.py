@@ -1,9 +1,9 @@
 """From a name or a folder to a loaded model: detect the layout, check every tensor, read, move."""
 
+import gc
 import hashlib
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,34 @@ from torch import Tensor, nn
 from kinescribe.catalog import CATALOG, ModelSpec, find_spec, model_spec
 from kinescribe.checkpoints.added import added, own, with_added
 from kinescribe.checkpoints.detect import describe
-from kinescribe.checkpoints.read import extremes, is_finite, open_weights
-from kinescribe.checkpoints.source import Part, Source, blank, shared_files, stand_in
+from kinescribe.checkpoints.read import WeightFile, is_finite, open_weights
+from kinescribe.checkpoints.source import Part, PartName, Source, blank, shared_files, stand_in
 from kinescribe.checkpoints.store import model_folder, require_intact, stored_folder
+from kinescribe.checkpoints.upload import uploaded
 from kinescribe.components import Components
 from kinescribe.errors import OptionError, WeightsError
 from kinescribe.models.skip_filter import SR600, FourierSkipFilter
 from kinescribe.models.tokenizer import Tokenizer
 
-READERS = 4
-"""Threads that read weights for a GPU."""
+Opened = tuple[WeightFile, dict[str, str]]
+"""Open files, and for each name of a key map the name in them."""
 FINGERPRINT_SAMPLES = 64
 """Numbers of each tensor that enter the model's fingerprint."""
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage: what is made meanwhile stays, and the more there is the longer each search takes."""
+    searched = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searched:
+            gc.enable()
+
+
+@uncollected()
 def load_components(
     name_or_dir: str | Path,
     *,
@@ -87,16 +101,16 @@ def load_source(source: Source, *, device: torch.device, dtype: torch.dtype | No
         for part in parts
     }
     dtype = dtype or opened["unet"][0].dtype
-    tokenizer = None if source.tokenizer is None else source.tokenizer.load()
-    _require_fit(source, tokenizer)
-    digest, sums = hashlib.sha256(), added(own(source))
-    networks: dict[str, Any] = {"text": None}
-    for part in source.parts:
-        weights, names = opened[part.name]
-        tensors = part.keymap.to_ours(lambda name, w=weights, n=names: w.read(n[name]))  # type: ignore[misc]
-        tensors = with_added(part.name, tensors, sums)
-        network = _network(part, source.spec)
-        networks[part.name] = _filled(network, part, _sampled(tensors, digest), device, dtype)
+    read = _in_order(source.parts, opened)
+    with uploaded(read, device) if device.type == "cuda" else nullcontext(read) as arrived:
+        tokenizer = None if source.tokenizer is None else source.tokenizer.load()
+        _require_fit(source, tokenizer)
+        digest, sums = hashlib.sha256(), added(own(source))
+        networks: dict[str, Any] = {"text": None}
+        for part in source.parts:
+            network = _network(part, source.spec)
+            tensors = with_added(part.name, part.keymap.to_ours(lambda _: next(arrived)), sums)
+            networks[part.name] = _filled(network, part, tensors, digest, device, dtype)
     return Components(
         tokenizer=tokenizer,
         schedule=source.schedule,
@@ -105,6 +119,14 @@ def load_source(source: Source, *, device: torch.device, dtype: torch.dtype | No
         model_hash=digest.hexdigest()[:16],
         **networks,
     )
+
+
+def _in_order(parts: Iterable[Part], opened: Mapping[PartName, Opened]) -> Iterator[Tensor]:
+    """What the files hold, in the order in which the key maps of the parts ask for it."""
+    for part in parts:
+        weights, names = opened[part.name]
+        for entry in part.keymap.entries:
+            yield from (weights.read(names[name]) for name in entry.foreign)
 
 
 def require_files(source: Source) -> None:
@@ -166,49 +188,25 @@ def _network(part: Part, spec: ModelSpec) -> nn.Module:
 def _filled(
     network: nn.Module,
     part: Part,
-    tensors: Iterator[tuple[str, Tensor]],
+    tensors: Iterable[tuple[str, Tensor]],
+    digest: "hashlib._Hash",
     device: torch.device,
     dtype: torch.dtype,
 ) -> nn.Module:
-    """The network with its tensors on ``device`` in ``dtype``; a copy, so that the files may go."""
-    state = dict(_moved(tensors, device, dtype))
-    # Gathered first: one wait for the device instead of one for each tensor.
-    if not bool(torch.stack([extremes(tensor) for tensor in state.values()]).isfinite().all()):
+    """The network with its tensors on ``device`` in ``dtype``; copies, so that the files may go."""
+    state, samples = {}, []
+    for name, tensor in tensors:
+        samples.append(_sample(tensor))
+        state[name] = tensor.to(device=device, dtype=dtype, copy=True)
+    # What decides is gathered first: one wait for the device instead of one for each tensor.
+    extremes = torch.stack([end for tensor in state.values() if tensor.numel() for end in tensor.aminmax()])
+    if not bool(extremes.isfinite().all()):
         _name_the_culprit(part, state)
+    for name, sample in zip(state, _gathered(samples), strict=True):
+        digest.update(name.encode())
+        digest.update(sample.numpy().tobytes())
     network.load_state_dict(state, strict=True, assign=True)
     return network.requires_grad_(False).eval()
-
-
-def _moved(
-    tensors: Iterator[tuple[str, Tensor]], device: torch.device, dtype: torch.dtype
-) -> Iterator[tuple[str, Tensor]]:
-    """Copies on ``device`` in ``dtype``. Of a file that is mapped, pages are fetched by the processor that reads them.
-
-    So for a GPU some threads read ahead, into memory that it can be copied from while the next ones are read.
-    """
-    if device.type != "cuda":
-        yield from ((name, tensor.to(device=device, dtype=dtype, copy=True)) for name, tensor in tensors)
-        return
-    with ThreadPoolExecutor(READERS) as readers:
-        ahead: deque[tuple[str, Future[Tensor]]] = deque()
-        for name, tensor in tensors:
-            ahead.append((name, readers.submit(_pinned, tensor)))
-            if len(ahead) > 2 * READERS:
-                yield _arrived(*ahead.popleft(), device, dtype)
-        while ahead:
-            yield _arrived(*ahead.popleft(), device, dtype)
-
-
-def _pinned(tensor: Tensor) -> Tensor:
-    with torch.inference_mode():
-        try:
-            return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
-        except RuntimeError:  # the system grants no more pinned memory: slower, but as good
-            return tensor
-
-
-def _arrived(name: str, read: Future[Tensor], device: torch.device, dtype: torch.dtype) -> tuple[str, Tensor]:
-    return name, read.result().to(device=device, non_blocking=True).to(dtype)
 
 
 def _name_the_culprit(part: Part, state: dict[str, Tensor]) -> None:
@@ -225,12 +223,13 @@ def _name_the_culprit(part: Part, state: dict[str, Tensor]) -> None:
         raise WeightsError(f"{where} holds numbers that are not finite: the file is damaged, fetch it again")
 
 
-def _sampled(tensors: Iterator[tuple[str, Tensor]], digest: "hashlib._Hash") -> Iterator[tuple[str, Tensor]]:
-    """Pass tensors on, and a few numbers of each into the fingerprint."""
-    for name, tensor in tensors:
-        flat = tensor.reshape(-1)
-        stride = max(1, flat.numel() // FINGERPRINT_SAMPLES)
-        sample = flat[::stride][:FINGERPRINT_SAMPLES].to(torch.float32, copy=True)
-        digest.update(name.encode())
-        digest.update(sample.numpy().tobytes())
-        yield name, tensor
+def _sample(tensor: Tensor) -> Tensor:
+    """A few numbers of a tensor, for the fingerprint."""
+    flat = tensor.reshape(-1)
+    stride = max(1, flat.numel() // FINGERPRINT_SAMPLES)
+    return flat[::stride][:FINGERPRINT_SAMPLES].to(torch.float32, copy=True)
+
+
+def _gathered(samples: list[Tensor]) -> tuple[Tensor, ...]:
+    """The samples on the processor, with one wait for the device."""
+    return torch.split(torch.cat(samples).cpu(), [len(sample) for sample in samples])

@@ -7,7 +7,7 @@ import torch
 
 from kinescribe.catalog import CATALOG, Kind, default_model
 from kinescribe.checkpoints.detect import describe
-from kinescribe.checkpoints.load import load_components, locate
+from kinescribe.checkpoints.load import load_components, locate, uncollected
 from kinescribe.errors import OptionError
 from kinescribe.ops.convolution import lay_channels_last
 from kinescribe.perf.budget import Memory, parse_memory
@@ -128,6 +128,7 @@ def _known_task(task: str) -> Kind:
     raise OptionError(f"task={task!r}: use one of {', '.join(PIPELINES)}")
 
 
+@uncollected()
 def _home(
     model: str | Path, device: torch.device, dtype: torch.dtype, memory: Memory, variant: str | None
 ) -> torch.device:

@@ -1,12 +1,13 @@
 """Loading: one call for every layout, strict, with one line for everything that can be wrong."""
 
+import gc
 import json
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -289,31 +290,28 @@ def test_a_local_path_wakes_no_hub_and_no_socket() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_threads_that_read_ahead_keep_the_order_and_pass_errors_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    tensors = [(str(i), torch.full((3,), float(i))) for i in range(30)]
-
-    def pinned(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor[0] == 20:
-            raise OSError("the disk is gone")
-        return tensor.clone()
-
-    def arrived(name: str, read: Any, *_: object) -> tuple[str, torch.Tensor]:
-        return name, read.result()
-
-    monkeypatch.setattr(load, "_pinned", pinned)
-    monkeypatch.setattr(load, "_arrived", arrived)
-    found = load._moved(iter(tensors), torch.device("cuda"), torch.float32)
-    for name, tensor in tensors[:20]:
-        got, copy = next(found)
-        assert got == name and torch.equal(copy, tensor) and copy is not tensor
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(found)
+@pytest.mark.parametrize("layout", ["diffusers", "modelscope"])
+def test_by_way_of_buffers_the_same_network_arrives(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_components(FOLDER / layout)
+    monkeypatch.setattr(torch.cuda, "Event", Mock)
+    monkeypatch.setattr(torch.cuda, "current_stream", Mock())
+    monkeypatch.setattr(load, "nullcontext", lambda read: load.uploaded(read, torch.device("cpu")))
+    other = load_components(FOLDER / layout)
+    ours, theirs = state(plain), state(other)
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    # nothing keeps the memory in which it came along with others
+    assert all(t.untyped_storage().nbytes() == t.nbytes for t in theirs.values())
+    assert plain.model_hash == other.model_hash
 
 
-def test_without_pinned_memory_weights_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> torch.Tensor:
-        raise RuntimeError("CUDA error: out of memory")
-
-    tensor = torch.ones(3)
-    monkeypatch.setattr(torch, "empty", refuse)
-    assert load._pinned(tensor) is tensor
+def test_garbage_is_searched_for_again_once_a_model_is_loaded_or_refused(tmp_path: Path) -> None:
+    load_components(FOLDER / "diffusers")
+    assert gc.isenabled()
+    with pytest.raises(WeightsError):
+        load_components(tmp_path)
+    assert gc.isenabled()
+    gc.disable()
+    load_components(FOLDER / "diffusers")
+    assert not gc.isenabled()
+    gc.enable()
