@@ -26,6 +26,7 @@ from kinescribe.ops.linear import (
     linear_geglu,
     linear_onto,
 )
+from kinescribe.ops.normed_convolution import normed_convolution
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay, wide_head_pays
 from kinescribe.ops.temporal import TemporalConv
 from kinescribe.ops.tiles import ADDED, GATED, linear_tile
@@ -297,6 +298,38 @@ def test_enlargement_by_phase(c: int, h: int, w: int, dtype: torch.dtype) -> Non
     exact = upsample_conv_reference(x.double(), weight.double(), bias.double())
     assert phases_pay(x, weight)
     assert relative(upsample_conv_by_phase(x, phases(weight), bias), exact) < 2 * BOUNDS[dtype]
+
+
+@HALF
+@pytest.mark.parametrize(
+    ("sizes", "o"),
+    [
+        ((32, 320, 32, 32), 320),
+        ((16, 960, 32, 32), 320),
+        ((32, 1280, 16, 16), 640),
+        ((32, 2560, 4, 4), 1280),
+        ((48, 1280, 5, 9), 1280),
+        ((32, 320, 88, 160), 320),
+    ],
+)
+@torch.inference_mode()
+def test_a_convolution_of_a_norm_as_a_product_of_taps(
+    sizes: tuple[int, int, int, int], o: int, dtype: torch.dtype
+) -> None:
+    c = sizes[1]
+    norm = GroupNorm(32, c, eps=1e-5, silu=True).eval().to("cuda", dtype)
+    x, shift = pictures(*sizes, dtype=dtype), drawn(1, c, dtype=dtype)
+    kernel = drawn(o, c, 3, 3, dtype=dtype).mul_((9 * c) ** -0.5)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    stream, bias, ahead = pictures(sizes[0], o, *sizes[2:], dtype=dtype), *drawn(2, 1, o, dtype=dtype)
+    exact = F.conv2d(norm(x, shift).float(), kernel.float(), padding=1)
+    found = normed_convolution(norm, x, shift, kernel)
+    assert found is not None and found.is_contiguous(memory_format=torch.channels_last)
+    assert relative(found, exact) < 2 * BOUNDS[dtype]
+    total = normed_convolution(norm, x, shift, kernel, lambda: (stream, bias, ahead))
+    assert total is not None
+    assert relative(total, exact + stream + (bias + ahead)[:, :, None, None].float()) < 2 * BOUNDS[dtype]
+    assert torch.equal(found, normed_convolution(norm, x, shift, kernel))  # type: ignore[arg-type]
 
 
 @HALF

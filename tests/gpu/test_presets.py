@@ -8,7 +8,6 @@ from torch.nn import functional as F
 from conftest import tiny_components
 from kinescribe.models.conditions import Conditioning
 from kinescribe.ops.convolution import add
-from kinescribe.ops.convolution_fp8 import kernel_copied, normed_convolution_fp8
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
 from kinescribe.ops.linear import geglu_reference, linear_geglu
@@ -21,6 +20,7 @@ from kinescribe.ops.linear_fp8 import (
     quantise_rows,
     quantise_rows_reference,
 )
+from kinescribe.ops.normed_convolution import kernel_copied, normed_convolution
 from kinescribe.ops.packed import together
 from kinescribe.ops.select import has_eight_bit_units, products_serve
 from kinescribe.ops.tiles import GATED_FP8, GATED_FP8_NARROW, linear_tile_fp8
@@ -177,15 +177,15 @@ def test_a_convolution_in_eight_bits(
     apart = (numbers.double() * copy.norm_scale - plain.double()).norm() / plain.double().norm()
     assert float(apart) < 0.04
     with in_eight_bits(Copies({conv.weight: copy})):
-        found = normed_convolution_fp8(norm, x, waiting, conv.weight)
-        again = normed_convolution_fp8(norm, x, waiting, conv.weight)
+        found = normed_convolution(norm, x, waiting, conv.weight)
+        again = normed_convolution(norm, x, waiting, conv.weight)
         assert found is not None and again is not None and torch.equal(found, again)
         stream, biases = torch.randn_like(found), torch.randn(2, 1, o, device="cuda").to(dtype)
-        for ahead in (None, biases[1:, 0]):
-            total = normed_convolution_fp8(norm, x, waiting, conv.weight, (stream, biases[0], ahead))
-            assert total is not None
-            torch.testing.assert_close(total, add(stream, found, biases[0], ahead), rtol=2e-2, atol=2e-2)
-    taps = copy.taps.double().permute(0, 3, 1, 2) * (copy.norm_scale * copy.scale)
+        onto = stream, biases[0], biases[1]
+        total = normed_convolution(norm, x, waiting, conv.weight, lambda: onto)
+        assert total is not None
+        torch.testing.assert_close(total, add(stream, found, *onto[1:]), rtol=2e-2, atol=2e-2)
+    taps = copy.taps.double().permute(0, 3, 1, 2) * copy.scale
     wanted = F.conv2d(numbers.double(), taps, padding=padding)
     assert found.shape == wanted.shape and found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, convolve
-from kinescribe.ops.convolution_fp8 import normed_convolution_fp8
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.linear_fp8 import kernel_copy_of
+from kinescribe.ops.normed_convolution import normed_convolution
 from kinescribe.ops.select import windows_serve
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import TemporalConv, clips, laid_for, pictures
@@ -31,7 +30,7 @@ class TemporalConvStage(nn.Module):
         self, x: Float[Tensor, "b c f p"], waiting: Waiting
     ) -> tuple[Float[Tensor, "b c f p"], Waiting]:
         """Same shape; ``p`` counts pixels. Of ``x`` a bias may still be waiting, and of the result."""
-        out = normed_convolution_fp8(self.norm, x, waiting, self.conv.weight)
+        out = normed_convolution(self.norm, x, waiting, self.conv.weight)
         if out is not None:
             return out, self.conv.bias[None]
         if not self.training and windows_serve(
@@ -45,8 +44,8 @@ class TemporalConvStage(nn.Module):
         self, stream: Float[Tensor, "b c f p"], x: Float[Tensor, "b c f p"], waiting: Waiting, ahead: Waiting
     ) -> Float[Tensor, "b c f p"]:
         """The ``stream`` with what becomes of ``x``, and what comes ``ahead``."""
-        onto = stream, self.conv.bias[None], ahead
-        out = normed_convolution_fp8(self.norm, x, waiting, self.conv.weight, onto)
+        bias = self.conv.bias[None]
+        out = normed_convolution(self.norm, x, waiting, self.conv.weight, lambda: (stream, bias, ahead))
         if out is None:
             y, waiting = self(x, waiting)
             out = add(stream, y, waiting, ahead)
@@ -108,13 +107,12 @@ class ResidualBlock(nn.Module):
     def _frames(
         self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b o f h w"]:
-        flat = pictures(x)
-        y = normed_convolution_fp8(self.norm1, flat, None, self.conv1.weight)
+        flat, bias = pictures(x), cast(Tensor, self.conv2.bias)[None]
+        y = normed_convolution(self.norm1, flat, None, self.conv1.weight)
         y = self.conv1(self.norm1(flat)) if y is None else y
-        out = None
-        if kernel_copy_of(self.conv2.weight) is not None:
-            onto = self.shortcut(flat), cast(Tensor, self.conv2.bias)[None], None
-            out = normed_convolution_fp8(self.norm2, y, shift, self.conv2.weight, onto)
+        out = normed_convolution(
+            self.norm2, y, shift, self.conv2.weight, lambda: (self.shortcut(flat), bias, None)
+        )
         if out is None:
             y, waiting = convolve(self.dropout(self.norm2(y, shift)), self.conv2)
             out = add(self.shortcut(flat), y, waiting)

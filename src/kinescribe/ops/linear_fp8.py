@@ -44,9 +44,9 @@ class Copy:
 
 @dataclass(frozen=True, eq=False)
 class KernelCopy:
-    """The kernel of a convolution in 8 bits, see ``ops.convolution_fp8``: as :class:`Copy`, with one scale for all.
+    """The kernel of a convolution in 8 bits, see ``ops.normed_convolution``, with one scale for all.
 
-    ``norm_scale`` is that of the numbers it multiplies.
+    ``norm_scale`` is that of the numbers it multiplies, and ``scale`` that of their products.
     """
 
     taps: Shaped[Tensor, "o y x c"]

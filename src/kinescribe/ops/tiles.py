@@ -79,38 +79,45 @@ class _Way:
     beside: int
     warps: int
     steps: tuple[float, ...]
-    """A step of 128 numbers with one program on every multiprocessor, with two, ..."""
+    """A step of 128 bytes with one program on every multiprocessor, with two, ..."""
     half: float
-    """What a step of 64 numbers takes, of that."""
+    """What a step of 64 bytes takes, of that."""
     begin: float
     """What a program takes beside its steps."""
 
 
+Sizes = tuple[int, int, int]
+"""Pictures, rows and columns."""
+Taps = tuple[int, int, int, int]
+"""Kernels, their rows and columns, and channels."""
 PIXELS = 128
 """Pixels of a convolution's tile."""
 MULTIPROCESSORS = 132
 MOST_PARTS = 6
 MOST_IDLE = 1.5
 """Boxes that hold more than so many times the pixels there are do not pay."""
+SMALL_PICTURE = 64
+MOST_STANDING = 0.06
+"""Multiprocessors that may have nothing to do in the last turn, of all tiles."""
 JOIN, JOINED_A_MICROSECOND = 3.0, 2_500_000
 """What adding parts takes in microseconds, and how many numbers of theirs it reads in one more."""
 WAYS = (
     _Way(256, 64, warps=8, steps=(0.94,), half=0.6, begin=6.5),
+    _Way(256, 0, warps=8, steps=(0.69,), half=0.65, begin=5.0),
     _Way(128, 0, warps=4, steps=(0.43, 0.72), half=0.68, begin=3.5),
     _Way(64, 0, warps=4, steps=(0.30, 0.47, 0.65), half=0.88, begin=3.0),
 )
 
 
 @lru_cache
-def convolution_tile(sizes: tuple[int, int, int], taps: tuple[int, int, int, int]) -> ConvolutionTile | None:
-    """The tile for a convolution of 8-bit numbers, or None.
-
-    ``sizes`` are pictures, rows and columns, ``taps`` kernels, their rows and columns, and channels.
-    The quickest by the times of :data:`WAYS`, which are from benchmarks/results/2026-11-22_h200_convolution_fp8.txt.
+def convolution_tile(sizes: Sizes, taps: Taps, size: int) -> ConvolutionTile | None:
+    """The tile for a convolution of numbers of ``size`` bytes, or None.
+    The quickest by the times of :data:`WAYS`, which are from benchmarks/results/2026-11-22_h200_taps.txt.
     The family's widths are multiples of 320: with so many channels a tile, what is read for it is read least often.
     """
     (n, tall, wide, c), rows = taps, prod(sizes)
-    k = 128 if c % 128 == 0 else 64
+    whole = c * size % 128 == 0
+    k = (128 if whole else 64) // size
     box, boxes = _box(sizes)
     if c % k or boxes * PIXELS > MOST_IDLE * rows:
         return None
@@ -123,17 +130,32 @@ def convolution_tile(sizes: tuple[int, int, int], taps: tuple[int, int, int, int
                 continue
             full, last = divmod(boxes * n // channels * parts, together * MULTIPROCESSORS)
             waves = [together] * full + ([-(-last // MULTIPROCESSORS)] if last else [])
-            step = sum(way.steps[programs - 1] for programs in waves) * (1.0 if k == 128 else way.half)
+            step = sum(way.steps[programs - 1] for programs in waves) * (1.0 if whole else way.half)
             joined = JOIN + parts * rows * n / JOINED_A_MICROSECOND if parts > 1 else 0.0
             taken = step * steps / parts + way.begin * len(waves) + joined
-            stages = 384 // k
+            stages = 3 if whole else 6
             found.append(
                 (taken, ConvolutionTile(box, way.n, way.beside, k, way.warps, stages, together, parts))
             )
     return min(found, key=lambda one: one[0])[1] if found else None
 
 
-def _box(sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], int]:
+@lru_cache
+def convolution_pays(sizes: Sizes, taps: Taps) -> bool:
+    """Whether a tile of ours beats the library in 16 bits, see benchmarks/log.md.
+
+    Over pixels, in small pictures and where tiles fill whole turns of the multiprocessors. Along time a product of
+    windows is as fast, and takes less power.
+    """
+    tile, (n, _, wide, _) = convolution_tile(sizes, taps, 2), taps
+    if tile is None or wide == 1:
+        return False
+    tiles = _box(sizes)[1] * n // (tile.n + tile.beside)
+    full = tile.beside > 0 and tile.parts == 1 and -tiles % MULTIPROCESSORS <= MOST_STANDING * tiles
+    return full or sizes[1] * sizes[2] < SMALL_PICTURE
+
+
+def _box(sizes: Sizes) -> tuple[tuple[int, int, int], int]:
     """The box of which the fewest hold all pixels, and how many that are; of equal ones the widest."""
     sides = [2**i for i in range(PIXELS.bit_length())]
     boxes = [box for box in product(sides, sides, sides) if prod(box) == PIXELS]

@@ -15,9 +15,9 @@ from kinescribe.errors import OptionError
 from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
 from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
 from kinescribe.models.unet import UNet
-from kinescribe.ops.convolution_fp8 import copy_serves, kernel_copied
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import Copies, Copy, KernelCopy, copied, copies_fit
+from kinescribe.ops.normed_convolution import copy_serves, kernel_copied
 from kinescribe.ops.select import has_eight_bit_units
 from kinescribe.ops.version import version_of
 

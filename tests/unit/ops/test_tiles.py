@@ -1,13 +1,11 @@
-"""Tiles of convolutions: their boxes hold every pixel, their parts share the factors, and none is a choice too."""
+"""Tiles of convolutions: boxes hold every pixel, parts share the factors, and none or the library is a choice too."""
 
 from math import prod
 
 import pytest
 
-from kinescribe.ops.tiles import MOST_IDLE, PIXELS, convolution_tile
+from kinescribe.ops.tiles import MOST_IDLE, PIXELS, Sizes, Taps, convolution_pays, convolution_tile
 
-Sizes = tuple[int, int, int]
-Taps = tuple[int, int, int, int]
 SHAPES = [
     ((32, 32, 32), (320, 3, 3, 960)), ((32, 8, 8), (1280, 3, 3, 1280)), ((32, 4, 4), (1280, 3, 3, 2560)),
     ((2, 16, 1024), (320, 3, 1, 320)), ((48, 40, 72), (320, 3, 3, 320)), ((48, 5, 9), (1280, 3, 3, 1280)),
@@ -15,9 +13,10 @@ SHAPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize(("sizes", "taps"), SHAPES)
-def test_what_a_tile_computes_fits_the_convolution(sizes: Sizes, taps: Taps) -> None:
-    tile = convolution_tile(sizes, taps)
+def test_what_a_tile_computes_fits_the_convolution(sizes: Sizes, taps: Taps, size: int) -> None:
+    tile = convolution_tile(sizes, taps, size)
     assert tile is not None and prod(tile.box) == PIXELS
     boxes = prod(-(-size // side) for size, side in zip(sizes, tile.box, strict=True))
     assert boxes * PIXELS <= MOST_IDLE * prod(sizes)
@@ -26,7 +25,7 @@ def test_what_a_tile_computes_fits_the_convolution(sizes: Sizes, taps: Taps) -> 
 
 
 def test_the_widths_of_the_family_go_320_channels_at_a_time_while_tiles_are_many() -> None:
-    many, few = (convolution_tile((32, side, side), (1280, 3, 3, 1280)) for side in (8, 4))
+    many, few = (convolution_tile((32, side, side), (1280, 3, 3, 1280), 1) for side in (8, 4))
     assert many is not None and few is not None
     assert (many.n + many.beside, few.n + few.beside) == (320, 128) and few.parts > many.parts > 1
 
@@ -36,4 +35,21 @@ def test_the_widths_of_the_family_go_320_channels_at_a_time_while_tiles_are_many
     [((1, 3, 3), (64, 3, 3, 64)), ((32, 32, 32), (48, 3, 3, 64)), ((32, 32, 32), (64, 3, 3, 48))],
 )
 def test_too_few_pixels_and_odd_widths_have_no_tile(sizes: Sizes, taps: Taps) -> None:
-    assert convolution_tile(sizes, taps) is None
+    assert convolution_tile(sizes, taps, 1) is None and not convolution_pays(sizes, taps)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "taps", "pays"),
+    [
+        ((32, 32, 32), (320, 3, 3, 320), True), ((16, 32, 32), (320, 3, 3, 320), True),
+        ((32, 16, 16), (640, 3, 3, 1280), True), ((32, 8, 8), (1280, 3, 3, 1280), False),
+        ((32, 4, 4), (1280, 3, 3, 1280), True), ((48, 40, 72), (320, 3, 3, 320), False),
+        ((48, 20, 36), (640, 3, 3, 640), False), ((48, 5, 9), (1280, 3, 3, 1280), True),
+        ((2, 16, 256), (640, 3, 1, 640), False),
+        ((2, 16, 16), (1280, 3, 1, 1280), False),
+    ],
+)  # fmt: skip
+def test_in_sixteen_bits_ours_are_chosen_where_they_were_measured_to_be_faster(
+    sizes: Sizes, taps: Taps, pays: bool
+) -> None:
+    assert convolution_pays(sizes, taps) == pays

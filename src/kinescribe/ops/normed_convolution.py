@@ -1,8 +1,10 @@
-"""Convolutions with 8-bit factors: numbers that the norm in front writes so, multiplied at once.
+"""Convolutions of what a norm makes, both chosen together: in 8 bits the norm writes what the products read.
 
 A norm's numbers are known beforehand to lie within a few deviations, so all that it writes has one scale, and a kernel
 has one: numbers of e4m3 are as exact, relative to their size, over a range of 2^15.
 """
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Float32, Shaped
@@ -13,7 +15,7 @@ from kinescribe.ops.convolution import Onto, add
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import GRAIN, LARGEST, LEAST, KernelCopy, kernel_copy_of
 from kinescribe.ops.select import products_serve
-from kinescribe.ops.tiles import convolution_tile
+from kinescribe.ops.tiles import convolution_pays, convolution_tile
 
 DEVIATIONS = 16.0
 """So many standard deviations of a norm's numbers are told apart; those beyond count as the last."""
@@ -26,7 +28,7 @@ def kernel_copied(
     taps = kernel.detach().permute(0, 2, 3, 1).contiguous().float()
     most = DEVIATIONS * norm_weight.detach().float().abs() + norm_bias.detach().float().abs()
     scale, norm_scale = (x.abs().amax().clamp(min=LEAST) / LARGEST for x in (taps, most))
-    return KernelCopy(quantise(taps, scale), scale, norm_scale)
+    return KernelCopy(quantise(taps, scale), scale * norm_scale, norm_scale)
 
 
 def copy_serves(kernel: Float[Tensor, "o c y x"]) -> bool:
@@ -40,36 +42,40 @@ def quantise(x: Float[Tensor, "*n"], scale: Float32[Tensor, ""]) -> Shaped[Tenso
     return (x.float() * (1.0 / scale)).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
 
 
-def normed_convolution_fp8(
+def normed_convolution(
     norm: GroupNorm,
     x: Float[Tensor, "b c h w"],
     shift: Float[Tensor, "a c"] | None,
     kernel: Float[Tensor, "o c y x"],
-    onto: Onto | None = None,
+    onto: Callable[[], Onto] | None = None,
 ) -> Float[Tensor, "b o h w"] | None:
     """The convolution by ``kernel``, without bias, of the norm of ``x`` with ``shift``; channels-last, same size.
 
-    Added to what it comes ``onto``, if given. None where the kernel has no copy here and now, or where a GPU's kernel
-    has no tile for these sizes. Without a GPU the same 8-bit numbers are multiplied in float32.
+    Added to what it comes ``onto``, if given, which is asked for last. By the copy that the kernel has here and now, or
+    as our product of taps where that is the fastest way in 16 bits; None where others are. Without a GPU the 8-bit
+    numbers are multiplied in float32.
     """
     copy = kernel_copy_of(kernel)
-    if copy is None:
-        return None
-    if products_serve(x, norm.weight, norm.bias, shift):
-        from kinescribe.ops.convolution_fp8_triton import convolve
+    if products_serve(x, kernel, norm.weight, norm.bias, shift) and not norm.training:
+        (b, _, h, w), (o, c, tall, wide) = x.shape, kernel.shape
+        sizes, taps = (b, h, w), (o, tall, wide, c)
+        from kinescribe.ops.taps_triton import convolve_op
 
-        b, _, h, w = x.shape
-        n, tall, wide, c = copy.taps.shape
-        tile = convolution_tile((b, h, w), (n, tall, wide, c))
-        if tile is None:
-            return None
-        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
-            return convolve(norm.in_eight_bits(x, shift, copy.norm_scale), copy, x.dtype, tile, onto)
-    if x.device.type != "cpu":
+        if copy is not None and convolution_tile(sizes, taps, 1) is not None:
+            numbers = norm.in_eight_bits(x, shift, copy.norm_scale)
+            return convolve_op(numbers, copy.taps, x.dtype, copy.scale, *(onto() if onto else ()))
+        if convolution_pays(sizes, taps):
+            rows = kernel.permute(0, 2, 3, 1)
+            return convolve_op(norm(x, shift), rows, x.dtype, None, *(onto() if onto else ()))
+        return None
+    if copy is None or x.device.type != "cpu":
         return None
     numbers = quantise(norm(x, shift), copy.norm_scale).float()
-    taps = copy.taps.float().permute(0, 3, 1, 2)
-    padding = taps.shape[2] // 2, taps.shape[3] // 2
-    out = F.conv2d(numbers, taps, padding=padding) * (copy.norm_scale * copy.scale)
+    multiplied = copy.taps.float().permute(0, 3, 1, 2)
+    padding = multiplied.shape[2] // 2, multiplied.shape[3] // 2
+    out = F.conv2d(numbers, multiplied, padding=padding) * copy.scale
     out = out.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    return out if onto is None else add(onto[0], out, *onto[1:])
+    if onto is None:
+        return out
+    stream, bias, ahead = onto()
+    return add(stream, out, bias, ahead)

@@ -1,4 +1,4 @@
-"""Convolutions of 8-bit numbers in Triton, as matrix products: the copy engine gathers what each tap of a kernel sees.
+"""Convolutions in Triton as matrix products, of 16 and of 8 bits: the copy engine gathers what each tap sees.
 
 A tile is a box of neighbouring pixels. For every tap the engine reads the box moved by it, with zeros for what lies
 outside of the picture, so nothing is ever laid out for the product beforehand.
@@ -12,10 +12,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kinescribe.ops.convolution import Onto
-from kinescribe.ops.linear_fp8 import KernelCopy
 from kinescribe.ops.linear_triton import multiprocessors
-from kinescribe.ops.tiles import ConvolutionTile
+from kinescribe.ops.operation import operation
+from kinescribe.ops.tiles import ConvolutionTile, convolution_tile
 
 JOINED = 2048
 """Numbers of the result that a program makes of the sums of all parts."""
@@ -52,15 +51,15 @@ def _biases(column, bias_ptr, ahead_ptr, AHEAD: tl.constexpr):
 
 @triton.jit
 def _convolve(
-    x, taps, taps_beside, scale_ptr, norm_scale_ptr, stream_ptr, bias_ptr, ahead_ptr, out_ptr,
-    pictures, height, width, c, n, parts, ONTO: tl.constexpr, AHEAD: tl.constexpr, SPLIT: tl.constexpr,
+    x, taps, taps_beside, scale_ptr, stream_ptr, bias_ptr, ahead_ptr, out_ptr,
+    pictures, height, width, c, n, parts, SCALED: tl.constexpr, ONTO: tl.constexpr, AHEAD: tl.constexpr,
     TALL: tl.constexpr, WIDE: tl.constexpr, P: tl.constexpr, H: tl.constexpr, W: tl.constexpr, N: tl.constexpr,
     BESIDE: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """The convolution of ``(pictures, height, width, c)`` by ``(n, TALL WIDE c)``, scaled; ``n`` is whole tiles.
 
-    A tile is ``P`` pictures by ``H`` rows by ``W`` columns, and ``N + BESIDE`` channels. With ``SPLIT`` each of
-    ``parts`` sums its share of the factors; these are added and scaled later.
+    A tile is ``P`` pictures by ``H`` rows by ``W`` columns, and ``N + BESIDE`` channels. Each of
+    ``parts`` sums its share of the factors; several are added later.
     """
     across, high, broad = n // (N + BESIDE), tl.cdiv(height, H), tl.cdiv(width, W)
     tiles = tl.cdiv(pictures, P) * high * broad * across
@@ -77,15 +76,17 @@ def _convolve(
             tap, at = step // by_tap, step * K
             y, z = top + tap // WIDE - TALL // 2, left + tap % WIDE - WIDE // 2
             seen = tl.trans(tl.reshape(x.load([picture, y, z, (step % by_tap) * K]), (P * H * W, K)))
-            product = tl.dot(taps.load([channel, at]), seen, product)
+            product = tl.dot(taps.load([channel, at]), seen, product, input_precision="ieee")
             if BESIDE:
-                product_beside = tl.dot(taps_beside.load([channel + N, at]), seen, product_beside)
+                product_beside = tl.dot(
+                    taps_beside.load([channel + N, at]), seen, product_beside, input_precision="ieee"
+                )
 
         pixel = tl.arange(0, P * H * W)
         p, y, z = picture + pixel // (H * W), top + pixel // W % H, left + pixel % W
         inside = ((p < pictures) & (y < height) & (z < width))[:, None]
         row = (((p + part * pictures).to(tl.int64) * height + y) * width + z) * n
-        scale = 1.0 if SPLIT else tl.load(scale_ptr) * tl.load(norm_scale_ptr)
+        scale = tl.load(scale_ptr) if SCALED else 1.0
         column = channel + tl.arange(0, N)
         out = tl.trans(product) * scale
         _put(out, row, column, inside, stream_ptr, bias_ptr, ahead_ptr, out_ptr, ONTO, AHEAD)
@@ -97,8 +98,8 @@ def _convolve(
 
 @triton.jit
 def _join(
-    sums_ptr, scale_ptr, norm_scale_ptr, stream_ptr, bias_ptr, ahead_ptr, out_ptr, numbers, n, parts,
-    ONTO: tl.constexpr, AHEAD: tl.constexpr, SIZE: tl.constexpr,
+    sums_ptr, scale_ptr, stream_ptr, bias_ptr, ahead_ptr, out_ptr, numbers, n, parts,
+    SCALED: tl.constexpr, ONTO: tl.constexpr, AHEAD: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     """Add what the parts have summed, and what that is to be added to."""
     at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
@@ -107,46 +108,82 @@ def _join(
     for _ in range(parts):
         total += tl.load(sums_ptr + at, mask=inside, other=0.0)
         sums_ptr += numbers
-    total *= tl.load(scale_ptr) * tl.load(norm_scale_ptr)
+    if SCALED:
+        total *= tl.load(scale_ptr)
     if ONTO:
         total += tl.load(stream_ptr + at, mask=inside, other=0.0).to(tl.float32)
         total += _biases(at % n, bias_ptr, ahead_ptr, AHEAD)
     tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def convolve(
-    x: Tensor, copy: KernelCopy, dtype: torch.dtype, tile: ConvolutionTile, onto: Onto | None = None
+@operation("convolve")
+def convolve_op(
+    x: Tensor,
+    taps: Tensor,
+    dtype: torch.dtype,
+    scale: Tensor | None = None,
+    stream: Tensor | None = None,
+    bias: Tensor | None = None,
+    ahead: Tensor | None = None,
 ) -> Tensor:
-    """The convolution of ``b c h w`` in 8 bits, channels-last, with zeros around, by a kernel's copy; so too.
+    """:func:`convolve` as an operation, with the tile of the table."""
+    (b, _, h, w), (n, tall, wide, c) = x.shape, taps.shape
+    tile = convolution_tile((b, h, w), (n, tall, wide, c), x.itemsize)
+    if tile is None:
+        raise ValueError(f"the table has no tile for {tuple(x.shape)} by {tuple(taps.shape)}")
+    return convolve(x, taps, dtype, tile, scale, stream, bias, ahead)
 
-    Added to the stream and the biases of ``onto``, if given.
+
+@convolve_op.faked
+def _(x, taps, dtype, scale=None, stream=None, bias=None, ahead=None):  # noqa: ARG001
+    return _empty(x, taps, dtype)
+
+
+def _empty(x: Tensor, taps: Tensor, dtype: torch.dtype) -> Tensor:
+    """Memory for the convolution."""
+    shape = len(x), len(taps), *x.shape[2:]
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def convolve(
+    x: Tensor,
+    taps: Tensor,
+    dtype: torch.dtype,
+    tile: ConvolutionTile,
+    scale: Tensor | None = None,
+    stream: Tensor | None = None,
+    bias: Tensor | None = None,
+    ahead: Tensor | None = None,
+) -> Tensor:
+    """The convolution of ``b c h w``, channels-last, with zeros around, by ``taps`` ``(o, y, x, c)``; so too.
+
+    Multiplied by ``scale``, if given, and added to the ``stream`` with its ``bias`` and what comes ``ahead``.
     """
-    x = x.contiguous(memory_format=torch.channels_last)
-    b, c, h, w = x.shape
-    n, tall, wide, _ = copy.taps.shape
-    kernel = copy.taps.view(n, -1)
+    x, taps = x.contiguous(memory_format=torch.channels_last), taps.contiguous()
+    (b, c, h, w), (n, tall, wide, _) = x.shape, taps.shape
     seen = TensorDescriptor(x, [b, h, w, c], [h * w * c, w * c, c, 1], [*tile.box, tile.k])
-    taps, beside = (
-        TensorDescriptor(kernel, list(kernel.shape), [kernel.shape[1], 1], [size, tile.k])
-        for size in (tile.n, tile.beside or 16)
-    )
-    out = torch.empty((b, n, h, w), dtype=dtype, device=x.device, memory_format=torch.channels_last)
-    split = tile.parts > 1
+    kernel, length = taps.view(n, -1), tall * wide * c
+    sides = [
+        TensorDescriptor(kernel, [n, length], [length, 1], [channels, tile.k])
+        for channels in (tile.n, tile.beside or 16)
+    ]
+    out, split = _empty(x, taps, dtype), tile.parts > 1
     sums = x.new_empty((tile.parts, out.numel()), dtype=torch.float32) if split else out
-    stream, bias, ahead = (out, None, None) if onto is None else onto
-    stream = stream.contiguous(memory_format=torch.channels_last)
-    given = stream, out if bias is None else bias, out if ahead is None else ahead
-    flags = {"ONTO": onto is not None, "AHEAD": ahead is not None}
+    stream = None if stream is None else stream.contiguous(memory_format=torch.channels_last)
+    given = [out if part is None else part for part in (scale, stream, bias, ahead)]
+    flags = {"SCALED": scale is not None, "ONTO": stream is not None, "AHEAD": ahead is not None}
     boxes = math.prod(map(triton.cdiv, (b, h, w), tile.box))
     tiles = boxes * (n // (tile.n + tile.beside)) * tile.parts
     p, high, broad = tile.box
+    here = (
+        dict.fromkeys(flags, False) if split else flags
+    )  # parts are scaled and added to when they are joined
     _convolve[(min(tiles, tile.together * multiprocessors(x.device)),)](
-        seen, taps, beside, copy.scale, copy.norm_scale, *given, sums, b, h, w, c, n, tile.parts, SPLIT=split,
-        **(dict.fromkeys(flags, False) if split else flags), TALL=tall, WIDE=wide, P=p, H=high, W=broad,
+        seen, *sides, *given, sums, b, h, w, c, n, tile.parts, **here, TALL=tall, WIDE=wide, P=p, H=high, W=broad,
         N=tile.n, BESIDE=tile.beside, K=tile.k, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     if split:
         _join[(triton.cdiv(out.numel(), JOINED),)](
-            sums, copy.scale, copy.norm_scale, *given, out, out.numel(), n, tile.parts, **flags, SIZE=JOINED
+            sums, *given, out, out.numel(), n, tile.parts, **flags, SIZE=JOINED
         )
     return out

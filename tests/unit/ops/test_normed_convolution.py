@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
-from kinescribe.ops.convolution_fp8 import (
+from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.linear_fp8 import LARGEST, Copies, in_eight_bits
+from kinescribe.ops.normed_convolution import (
     DEVIATIONS,
     copy_serves,
     kernel_copied,
-    normed_convolution_fp8,
+    normed_convolution,
     quantise,
 )
-from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.linear_fp8 import LARGEST, Copies, in_eight_bits
 from kinescribe.ops.temporal import TemporalConv
 
 
@@ -35,11 +35,11 @@ def test_the_convolution_is_near_that_of_the_kernel(conv: nn.Conv2d, size: float
         norm.weight.mul_(size)
         norm.bias.mul_(size)
         exact = conv(norm(x, shift)) - conv.bias[:, None, None]
-        assert normed_convolution_fp8(norm, x, shift, conv.weight) is None
+        assert normed_convolution(norm, x, shift, conv.weight) is None
         with in_eight_bits(Copies({conv.weight: kernel_copied(conv.weight, norm.weight, norm.bias)})):
-            near = normed_convolution_fp8(norm, x, shift, conv.weight)
+            near = normed_convolution(norm, x, shift, conv.weight)
             stream, ahead = torch.randn_like(exact), torch.randn(1, len(conv.bias))
-            total = normed_convolution_fp8(norm, x, shift, conv.weight, (stream, conv.bias[None], ahead))
+            total = normed_convolution(norm, x, shift, conv.weight, lambda: (stream, conv.bias[None], ahead))
     assert near is not None and near.shape == exact.shape and near.dtype == x.dtype
     assert near.is_contiguous(memory_format=torch.channels_last)
     assert 1e-3 < float((near - exact).norm() / exact.norm()) < 0.05

@@ -1,4 +1,4 @@
-"""Convolutions with 8-bit factors without a GPU: the kernel's numbers by the interpreter, its code by the compiler."""
+"""Convolutions as products of taps without a GPU: the kernel's numbers by the interpreter, its code by the compiler."""
 
 import pytest
 
@@ -8,8 +8,8 @@ SUMS = """
 from dataclasses import replace
 import torch
 from torch.nn import functional as F
-from kinescribe.ops.convolution_fp8 import kernel_copied
-from kinescribe.ops.convolution_fp8_triton import convolve
+from kinescribe.ops.normed_convolution import kernel_copied
+from kinescribe.ops.taps_triton import convolve
 from kinescribe.ops.tiles import ConvolutionTile
 torch.manual_seed(0)
 whole = ConvolutionTile((1, 4, 8), n=32, beside=16, k=16, warps=4, stages=2, together=1, parts=1)
@@ -23,42 +23,48 @@ for tile, (b, c, n, h, w), (tall, wide) in [
 ]:
     x = torch.randn(b, c, h, w).to(torch.float8_e4m3fn).contiguous(memory_format=torch.channels_last)
     copy = kernel_copied(torch.randn(n, c, tall, wide), torch.ones(c), torch.zeros(c))
-    taps = copy.taps.double().permute(0, 3, 1, 2) * (copy.scale * copy.norm_scale)
+    taps = copy.taps.double().permute(0, 3, 1, 2) * copy.scale
     wanted = F.conv2d(x.double(), taps, padding=(tall // 2, wide // 2))
-    found = convolve(x, copy, torch.float32, tile)
+    found = convolve(x, copy.taps, torch.float32, tile, copy.scale)
     assert found.shape == wanted.shape and found.is_contiguous(memory_format=torch.channels_last)
     assert (found - wanted).norm() / wanted.norm() < 1e-6, (tile, h, w)
     stream = torch.randn_like(found)
     bias, ahead = torch.randn(2, 1, n)
     for more in (None, ahead):
         total = stream + wanted + (bias if more is None else bias + more)[:, :, None, None]
-        found = convolve(x, copy, torch.float32, tile, (stream, bias, more))
+        found = convolve(x, copy.taps, torch.float32, tile, copy.scale, stream, bias, more)
         assert (found - total).norm() / total.norm() < 1e-6, (tile, h, w)
+    plain = torch.randn(n, c, tall, wide)
+    x = torch.randn(b, c, h, w)
+    wanted = F.conv2d(x.double(), plain.double(), padding=(tall // 2, wide // 2))
+    found = convolve(x, plain.permute(0, 2, 3, 1), torch.float32, tile)
+    assert (found - wanted).norm() / wanted.norm() < 1e-6, (tile, h, w)
 """
 
 CODE = """
-from kinescribe.ops.convolution_fp8_triton import JOINED, _convolve, _join
+from kinescribe.ops.taps_triton import JOINED, _convolve, _join
 from kinescribe.ops.tiles import convolution_tile
 for shape in (
     ((32, 32, 32), (320, 3, 3, 320)), ((32, 8, 8), (1280, 3, 3, 2560)), ((32, 4, 4), (1280, 3, 3, 1280)),
     ((2, 16, 1024), (320, 3, 1, 320)), ((2, 16, 16), (1280, 3, 1, 1280)),
 ):
-    tile = convolution_tile(*shape)
-    _, tall, wide, _ = shape[1]
-    sides = {"x": [*tile.box, tile.k], "taps": [tile.n, tile.k], "taps_beside": [tile.beside or 16, tile.k]}
-    kinds = {name: f"tensordesc<fp8e4nv{side}>" for name, side in sides.items()}
-    kinds |= {"scale_ptr": "*fp32", "norm_scale_ptr": "*fp32", "out_ptr": "*fp32" if tile.parts > 1 else "*fp16"}
-    onto = {"ONTO": tile.parts == 1, "AHEAD": tile.parts == 1}
-    p, h, w = tile.box
-    made = build(
-        _convolve, warps=tile.warps, stages=tile.stages, generations=(90,), kinds=kinds, TALL=tall, WIDE=wide,
-        P=p, H=h, W=w, N=tile.n, BESIDE=tile.beside, K=tile.k, SPLIT=tile.parts > 1, **onto,
-    )
-    assert "m64n128k32.f32.e4m3.e4m3" in made
-    # both sides are read where the copy engine left them, and the next product does not wait for this one
-    assert "wgmma.wait_group.sync.aligned 2" in made if tile.beside else "wgmma.wait_group.sync.aligned 1" in made
-kinds = {name: "*fp32" for name in ("sums_ptr", "scale_ptr", "norm_scale_ptr")}
-build(_join, generations=(90,), kinds=kinds, ONTO=True, AHEAD=True, SIZE=JOINED)
+    for size, kind, product in ((1, "fp8e4nv", "m64n128k32.f32.e4m3.e4m3"), (2, "bf16", "m64n128k16.f32.bf16.bf16")):
+        tile = convolution_tile(*shape, size)
+        _, tall, wide, _ = shape[1]
+        sides = {"x": [*tile.box, tile.k], "taps": [tile.n, tile.k], "taps_beside": [tile.beside or 16, tile.k]}
+        kinds = {name: f"tensordesc<{kind}{side}>" for name, side in sides.items()}
+        kinds |= {"scale_ptr": "*fp32", "out_ptr": "*fp32" if tile.parts > 1 else "*bf16"}
+        p, h, w = tile.box
+        alone = tile.parts == 1
+        made = build(
+            _convolve, warps=tile.warps, stages=tile.stages, generations=(90,), kinds=kinds, TALL=tall, WIDE=wide,
+            P=p, H=h, W=w, N=tile.n, BESIDE=tile.beside, K=tile.k, SCALED=alone, ONTO=alone, AHEAD=alone,
+        )
+        assert product in made
+        # both sides are read where the copy engine left them, and the next product does not wait for this one
+        assert f"wgmma.wait_group.sync.aligned {2 if tile.beside else 1}" in made
+kinds = {name: "*fp32" for name in ("sums_ptr", "scale_ptr")}
+build(_join, generations=(90,), kinds=kinds, SCALED=True, ONTO=True, AHEAD=True, SIZE=JOINED)
 """
 
 
