@@ -48,6 +48,9 @@ def prepared(options: argparse.Namespace) -> Callable[[], object]:
     pipe = pipeline(case, device, pick_dtype(options.dtype, device))
     chosen = {} if options.preset == "exact" else {"preset": options.preset}
     if what == "decode":
+        next(
+            events(case, pipe, 0, case.steps)
+        )  # a request plans, and with memory to spare decodings are recorded
         latents = start(case, 0).to(device)
         latents = latents if case.whole else latents[:, :, :1]
         return lambda: decode(pipe.components, latents)

@@ -18,7 +18,15 @@ from torch.nn import functional as F
 
 from kinescribe.ops.normed_convolution import kernel_copied
 from kinescribe.ops.taps_triton import convolve
-from kinescribe.ops.tiles import MULTIPROCESSORS, WAYS, ConvolutionTile, Sizes, Taps, convolution_tile
+from kinescribe.ops.tiles import (
+    MOST_PARTS,
+    MULTIPROCESSORS,
+    WAYS,
+    ConvolutionTile,
+    Sizes,
+    Taps,
+    convolution_tile,
+)
 from ops import microseconds, random
 
 SHAPES: list[tuple[Sizes, Taps]] = [
@@ -94,7 +102,7 @@ def tiles(sizes: Sizes, taps: Taps, size: int) -> Iterator[ConvolutionTile]:
         tile = replace(known, n=way.n, beside=way.beside, warps=way.warps, together=len(way.steps), parts=1)
         boxes = prod(-(-length // side) for length, side in zip(sizes, tile.box, strict=True))
         alone = boxes * o // (way.n + way.beside)
-        for parts in range(1, 7):
+        for parts in range(1, MOST_PARTS + 1):
             if steps % parts == 0 and (parts == 1 or alone * parts <= 2 * tile.together * MULTIPROCESSORS):
                 yield replace(tile, parts=parts)
 

@@ -40,6 +40,10 @@ pytestmark = [
 
 BOUNDS = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
 HALF = pytest.mark.parametrize("dtype", list(BOUNDS))
+needs_taps = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
+    reason="products of taps are for GPUs of compute capability 9",
+)
 # Frames and clips of every level of the UNet, concatenated inputs, ragged rows, frames of the autoencoder.
 NORMED = pytest.mark.parametrize(
     "shape",
@@ -193,6 +197,7 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
         layer_norm_triton,
         linear_fp8_triton,
         linear_triton,
+        taps_triton,
         upsample_triton,
     )
 
@@ -214,7 +219,7 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
             32,
             1e-5,
             True,
-            2,
+            0,
             torch.ones((), device="cuda"),
         ),
         upsample_triton.place_op: (x, None),
@@ -227,6 +232,9 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
         linear_fp8_triton.quantise_rows_op: (rows,),
         frame_attention_triton.frame_attention_op: (clip, clip.clone(), clip.clone(), 1),
     }
+    if torch.cuda.get_device_capability()[0] == 9:
+        taps = drawn(64, 3, 3, 64, dtype=half)
+        checked[taps_triton.convolve_op] = (x, taps, half, None, x.clone(), first[None], None)
     for operation, arguments in checked.items():
         torch.library.opcheck(operation.known, arguments, test_utils=("test_schema", "test_faketensor"))
 
@@ -312,6 +320,7 @@ def test_enlargement_by_phase(c: int, h: int, w: int, dtype: torch.dtype) -> Non
         ((32, 320, 88, 160), 320),
     ],
 )
+@needs_taps
 @torch.inference_mode()
 def test_a_convolution_of_a_norm_as_a_product_of_taps(
     sizes: tuple[int, int, int, int], o: int, dtype: torch.dtype

@@ -1,5 +1,7 @@
 """Presets on a GPU: 8-bit products against the plain ones, and recorded parts of a pass against plain passes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 
 from conftest import tiny_components
 from kinescribe.models.conditions import Conditioning
+from kinescribe.models.unet import UNet
 from kinescribe.ops.convolution import add
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
@@ -35,6 +38,10 @@ pytestmark = [
 needs_units = pytest.mark.skipif(
     not (torch.cuda.is_available() and has_eight_bit_units(torch.device("cuda"))),
     reason="needs units for 8-bit floating-point numbers",
+)
+needs_taps = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
+    reason="products of taps are for GPUs of compute capability 9",
 )
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 
@@ -139,7 +146,7 @@ def test_products_behind_a_norm_are_those_of_the_same_numbers(m: int, width: int
                 assert error(out[:, width:], up, gate=True) < 2e-2 and bool((out[:, :width] == 7).all())
 
 
-@needs_units
+@needs_taps
 @HALF
 @pytest.mark.parametrize(
     ("sizes", "o", "tall", "wide"),
@@ -164,7 +171,7 @@ def test_a_convolution_in_eight_bits(
     sizes: tuple[int, int, int, int], o: int, tall: int, wide: int, dtype: torch.dtype
 ) -> None:
     c = sizes[1]
-    norm = GroupNorm(32, c, eps=1e-5, silu=True).to("cuda", dtype)
+    norm = GroupNorm(32, c, eps=1e-5, silu=True).eval().to("cuda", dtype)
     norm.weight.normal_()
     norm.bias.normal_()
     padding = (tall // 2, wide // 2)
@@ -204,6 +211,23 @@ def test_recorded_passes_in_eight_bits_follow_weights_that_change() -> None:
     t = torch.tensor([500.0], device="cuda")
     for factor in (1.0, 1.0, 1.0, 1.3):
         unet.middle.temporal.layer.feed_forward.up.weight.mul_(factor)
+        with in_eight_bits(copies_of(unet)):
+            torch.testing.assert_close(recorder(x, t, told), unet(x, t, told))
+
+
+@needs_taps
+@torch.inference_mode()
+def test_recorded_products_of_taps_follow_weights_that_change() -> None:
+    config = replace(tiny_components().unet.config, width=64, head_dim=32)
+    with torch.inference_mode(False):
+        unet = UNet(config).eval().requires_grad_(False).to("cuda", torch.float16)
+    recorder, block = Recorder(unet), unet.middle.enter
+    told = Conditioning(tokens=torch.randn(1, 5, config.context_dim, device="cuda", dtype=torch.float16))
+    x = torch.randn(1, 4, 8, 16, 16, device="cuda", dtype=torch.float16)
+    t = torch.tensor([500.0], device="cuda")
+    for factor in (1.0, 1.0, 1.0, 1.3):
+        block.conv1.weight.mul_(factor)
+        block.norm2.weight.mul_(factor)
         with in_eight_bits(copies_of(unet)):
             torch.testing.assert_close(recorder(x, t, told), unet(x, t, told))
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from kinescribe.ops.convolution import Onto, add
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.linear_fp8 import GRAIN, LARGEST, LEAST, KernelCopy, kernel_copy_of
+from kinescribe.ops.linear_fp8 import LARGEST, LEAST, KernelCopy, kernel_copy_of
 from kinescribe.ops.select import products_serve
-from kinescribe.ops.tiles import convolution_pays, convolution_tile
+from kinescribe.ops.tiles import MULTIPROCESSORS, convolution_pays, convolution_tile
 
 DEVIATIONS = 16.0
 """So many standard deviations of a norm's numbers are told apart; those beyond count as the last."""
@@ -25,21 +25,17 @@ def kernel_copied(
     kernel: Float[Tensor, "o c y x"], norm_weight: Float[Tensor, " c"], norm_bias: Float[Tensor, " c"]
 ) -> KernelCopy:
     """The kernel of a convolution in 8 bits, for numbers of the norm with that weight and bias."""
-    taps = kernel.detach().permute(0, 2, 3, 1).contiguous().float()
+    taps = kernel.detach().permute(0, 2, 3, 1).contiguous()
     most = DEVIATIONS * norm_weight.detach().float().abs() + norm_bias.detach().float().abs()
-    scale, norm_scale = (x.abs().amax().clamp(min=LEAST) / LARGEST for x in (taps, most))
+    ends = torch.stack(taps.aminmax()).float()  # no copy of the taps for that: memory may be tight
+    scale, norm_scale = (x.abs().amax().clamp(min=LEAST) / LARGEST for x in (ends, most))
     return KernelCopy(quantise(taps, scale), scale * norm_scale, norm_scale)
-
-
-def copy_serves(kernel: Float[Tensor, "o c y x"]) -> bool:
-    """Whether a copy of that kernel could be used where it is: a GPU of another generation has no kernels for it."""
-    sizes = kernel.shape[0] % GRAIN == 0 and kernel.shape[1] % GRAIN == 0
-    return sizes and (kernel.device.type != "cuda" or torch.cuda.get_device_capability(kernel.device)[0] == 9)
 
 
 def quantise(x: Float[Tensor, "*n"], scale: Float32[Tensor, ""]) -> Shaped[Tensor, "*n"]:
     """Numbers of one scale in e4m3, the nearest; beyond 448 times the scale, that."""
-    return (x.float() * (1.0 / scale)).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
+    wide = x.to(torch.float32, copy=True)
+    return wide.mul_(1.0 / scale).clamp_(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
 
 
 def normed_convolution(
@@ -53,10 +49,12 @@ def normed_convolution(
 
     Added to what it comes ``onto``, if given, which is asked for last. By the copy that the kernel has here and now, or
     as our product of taps where that is the fastest way in 16 bits; None where others are. Without a GPU the 8-bit
-    numbers are multiplied in float32.
+    numbers are multiplied in float32. For inference: None where gradients are wanted.
     """
+    if torch.is_grad_enabled() or norm.training:
+        return None
     copy = kernel_copy_of(kernel)
-    if products_serve(x, kernel, norm.weight, norm.bias, shift) and not norm.training:
+    if products_serve(x, kernel, norm.weight, norm.bias, shift):
         (b, _, h, w), (o, c, tall, wide) = x.shape, kernel.shape
         sizes, taps = (b, h, w), (o, tall, wide, c)
         from kinescribe.ops.taps_triton import convolve_op
@@ -64,7 +62,7 @@ def normed_convolution(
         if copy is not None and convolution_tile(sizes, taps, 1) is not None:
             numbers = norm.in_eight_bits(x, shift, copy.norm_scale)
             return convolve_op(numbers, copy.taps, x.dtype, copy.scale, *(onto() if onto else ()))
-        if convolution_pays(sizes, taps):
+        if convolution_pays(sizes, taps) and _as_measured(x.device):
             rows = kernel.permute(0, 2, 3, 1)
             return convolve_op(norm(x, shift), rows, x.dtype, None, *(onto() if onto else ()))
         return None
@@ -79,3 +77,10 @@ def normed_convolution(
         return out
     stream, bias, ahead = onto()
     return add(stream, out, bias, ahead)
+
+
+def _as_measured(device: torch.device) -> bool:
+    """Whether tiles that fill the multiprocessors of the GPU in the table fill this one too, as far as is known."""
+    if device.type != "cuda":
+        return True
+    return torch.cuda.get_device_properties(device).multi_processor_count == MULTIPROCESSORS

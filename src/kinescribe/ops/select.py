@@ -93,6 +93,16 @@ def products_serve(x: Tensor, *others: Tensor | None) -> bool:
     return capability is not None and capability[0] == 9
 
 
+def taps_serve(kernel: Tensor) -> bool:
+    """Whether a convolution's kernel can have a copy in 8 bits where it is, see ``ops.normed_convolution``.
+
+    On a GPU the product of taps must know its generation and its sizes; elsewhere the copy's numbers are what counts.
+    """
+    capability, grain = _capability(kernel), 64 if _capability(kernel) else 16
+    fits = kernel.shape[0] % grain == 0 and kernel.shape[1] % grain == 0
+    return fits and (capability is None or capability[0] == 9)
+
+
 def eight_bits_serve(x: Tensor) -> bool:
     """Whether products of 8-bit floating-point numbers are made by the GPU's units for them, from half precision."""
     return kernels_serve(x) and has_eight_bit_units(x.device)

@@ -22,17 +22,8 @@ JOINED = 2048
 
 @triton.jit
 def _put(
-    out,
-    row,
-    column,
-    inside,
-    stream_ptr,
-    bias_ptr,
-    ahead_ptr,
-    out_ptr,
-    ONTO: tl.constexpr,
-    AHEAD: tl.constexpr,
-):
+    out, row, column, inside, stream_ptr, bias_ptr, ahead_ptr, out_ptr, ONTO: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
     """Write ``out``, with what it is to be added to."""
     place = row[:, None] + column[None, :]
     if ONTO:
@@ -127,16 +118,23 @@ def convolve_op(
     ahead: Tensor | None = None,
 ) -> Tensor:
     """:func:`convolve` as an operation, with the tile of the table."""
-    (b, _, h, w), (n, tall, wide, c) = x.shape, taps.shape
-    tile = convolution_tile((b, h, w), (n, tall, wide, c), x.itemsize)
-    if tile is None:
-        raise ValueError(f"the table has no tile for {tuple(x.shape)} by {tuple(taps.shape)}")
-    return convolve(x, taps, dtype, tile, scale, stream, bias, ahead)
+    return convolve(x, taps, dtype, _tile(x, taps), scale, stream, bias, ahead)
 
 
 @convolve_op.faked
 def _(x, taps, dtype, scale=None, stream=None, bias=None, ahead=None):  # noqa: ARG001
-    return _empty(x, taps, dtype)
+    out, tile = _empty(x, taps, dtype), _tile(x, taps)
+    if tile.parts > 1:
+        x.new_empty((tile.parts, out.numel()), dtype=torch.float32)  # so that the sums of parts are counted
+    return out
+
+
+def _tile(x: Tensor, taps: Tensor) -> ConvolutionTile:
+    (b, _, h, w), (n, tall, wide, c) = x.shape, taps.shape
+    tile = convolution_tile((b, h, w), (n, tall, wide, c), x.itemsize)
+    if tile is None:
+        raise ValueError(f"the table has no tile for {tuple(x.shape)} by {tuple(taps.shape)}")
+    return tile
 
 
 def _empty(x: Tensor, taps: Tensor, dtype: torch.dtype) -> Tensor:
@@ -170,14 +168,14 @@ def convolve(
     out, split = _empty(x, taps, dtype), tile.parts > 1
     sums = x.new_empty((tile.parts, out.numel()), dtype=torch.float32) if split else out
     stream = None if stream is None else stream.contiguous(memory_format=torch.channels_last)
+    # what is not given is not read, but is an argument all the same
     given = [out if part is None else part for part in (scale, stream, bias, ahead)]
     flags = {"SCALED": scale is not None, "ONTO": stream is not None, "AHEAD": ahead is not None}
     boxes = math.prod(map(triton.cdiv, (b, h, w), tile.box))
     tiles = boxes * (n // (tile.n + tile.beside)) * tile.parts
     p, high, broad = tile.box
-    here = (
-        dict.fromkeys(flags, False) if split else flags
-    )  # parts are scaled and added to when they are joined
+    # parts are scaled and added to when they are joined
+    here = dict.fromkeys(flags, False) if split else flags
     _convolve[(min(tiles, tile.together * multiprocessors(x.device)),)](
         seen, *sides, *given, sums, b, h, w, c, n, tile.parts, **here, TALL=tall, WIDE=wide, P=p, H=high, W=broad,
         N=tile.n, BESIDE=tile.beside, K=tile.k, num_warps=tile.warps, num_stages=tile.stages,

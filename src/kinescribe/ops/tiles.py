@@ -93,10 +93,13 @@ Taps = tuple[int, int, int, int]
 PIXELS = 128
 """Pixels of a convolution's tile."""
 MULTIPROCESSORS = 132
+"""Of the GPU that the times are from."""
 MOST_PARTS = 6
+"""More cost more to join than they gain."""
 MOST_IDLE = 1.5
 """Boxes that hold more than so many times the pixels there are do not pay."""
 SMALL_PICTURE = 64
+"""Pixels below which the library's convolutions leave much of a tile empty."""
 MOST_STANDING = 0.06
 """Multiprocessors that may have nothing to do in the last turn, of all tiles."""
 JOIN, JOINED_A_MICROSECOND = 3.0, 2_500_000
@@ -112,6 +115,7 @@ WAYS = (
 @lru_cache
 def convolution_tile(sizes: Sizes, taps: Taps, size: int) -> ConvolutionTile | None:
     """The tile for a convolution of numbers of ``size`` bytes, or None.
+
     The quickest by the times of :data:`WAYS`, which are from benchmarks/results/2026-11-22_h200_taps.txt.
     The family's widths are multiples of 320: with so many channels a tile, what is read for it is read least often.
     """

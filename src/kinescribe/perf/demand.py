@@ -126,9 +126,10 @@ def kept_bytes(model: Outline, work: Work) -> int:
 
 
 @lru_cache(maxsize=256)
-def copy_bytes(model: Outline) -> int:
-    """What copies of the UNet's weights in 8 bits take."""
-    return fp8.copy_bytes(cast(UNet, model.network("unet")))
+def copy_bytes(model: Outline, capability: Capability | None = None) -> int:
+    """What copies of the UNet's weights in 8 bits take on a device of that generation."""
+    with standing_for(capability):
+        return fp8.copy_bytes(cast(UNet, model.network("unet")))
 
 
 def whole(name: StageName, model: Outline, work: Work, *, merged: bool) -> Count:

@@ -17,8 +17,8 @@ from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
 from kinescribe.models.unet import UNet
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import Copies, Copy, KernelCopy, copied, copies_fit
-from kinescribe.ops.normed_convolution import copy_serves, kernel_copied
-from kinescribe.ops.select import has_eight_bit_units
+from kinescribe.ops.normed_convolution import kernel_copied
+from kinescribe.ops.select import has_eight_bit_units, taps_serve
 from kinescribe.ops.version import version_of
 
 Weights = tuple[Tensor, ...]
@@ -80,7 +80,7 @@ def convolutions_of(unet: UNet) -> Iterator[Weights]:
             pairs = [(module.conv1, module.norm1), (module.conv2, module.norm2)]
         elif isinstance(module, TemporalConvStage):
             pairs = [(module.conv, module.norm)]
-        yield from ((conv.weight, norm.weight, norm.bias) for conv, norm in pairs if copy_serves(conv.weight))
+        yield from ((conv.weight, norm.weight, norm.bias) for conv, norm in pairs if taps_serve(conv.weight))
 
 
 def _narrow(unet: UNet) -> int | None:

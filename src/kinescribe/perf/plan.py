@@ -266,5 +266,5 @@ def _stage(name: StageName, model: Outline, work: Work, device: Device, rung: Ru
 
 def _beside(model: Outline, work: Work, device: Device) -> int:
     """What is there in every stage."""
-    copies = demand.copy_bytes(model) if work.eight_bits else 0
+    copies = demand.copy_bytes(model, device.capability) if work.eight_bits else 0
     return WORKSPACE[device.kind] + copies + LATENTS * work.clips * demand.latent_bytes(model, work)

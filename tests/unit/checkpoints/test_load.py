@@ -312,6 +312,8 @@ def test_garbage_is_searched_for_again_once_a_model_is_loaded_or_refused(tmp_pat
         load_components(tmp_path)
     assert gc.isenabled()
     gc.disable()
-    load_components(FOLDER / "diffusers")
-    assert not gc.isenabled()
-    gc.enable()
+    try:
+        load_components(FOLDER / "diffusers")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

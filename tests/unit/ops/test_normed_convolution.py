@@ -4,22 +4,23 @@ import pytest
 import torch
 from torch import nn
 
+from interpreted import needs_triton
 from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import LARGEST, Copies, in_eight_bits
 from kinescribe.ops.normed_convolution import (
     DEVIATIONS,
-    copy_serves,
     kernel_copied,
     normed_convolution,
     quantise,
 )
+from kinescribe.ops.select import standing_for, taps_serve
 from kinescribe.ops.temporal import TemporalConv
 
 
 def made() -> tuple[GroupNorm, torch.Tensor]:
     torch.manual_seed(0)
-    norm = GroupNorm(4, 32, eps=1e-5, silu=True)
+    norm = GroupNorm(4, 32, eps=1e-5, silu=True).eval()
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     return norm, torch.randn(2, 32, 5, 6).contiguous(memory_format=torch.channels_last)
@@ -75,9 +76,38 @@ def test_blocks_take_the_copies_inside_the_block_only() -> None:
     assert all(1e-4 < part < 0.05 for part in apart), apart
 
 
-def test_kernels_of_odd_widths_have_no_copy() -> None:
-    assert [copy_serves(torch.empty(n, c, 3, 3)) for n, c in ((32, 16), (24, 16), (16, 4))] == [
-        True,
-        False,
-        False,
-    ]
+def test_a_copy_serves_where_its_product_is_and_where_its_numbers_alone_count() -> None:
+    sizes = [(64, 64), (32, 16), (24, 16), (16, 4)]
+    assert [taps_serve(torch.empty(n, c, 3, 3)) for n, c in sizes] == [True, True, False, False]
+    for capability, served in (
+        ((9, 0), [True, False, False, False]),
+        ((8, 9), [False] * 4),
+        ((10, 0), [False] * 4),
+    ):
+        with standing_for(capability):
+            assert [taps_serve(torch.empty(n, c, 3, 3, device="meta")) for n, c in sizes] == served
+
+
+@needs_triton
+def test_the_way_is_chosen_by_copy_size_generation_and_use() -> None:
+    def answer(kernel: torch.Tensor, side: int, capability: tuple[int, int] = (9, 0)) -> torch.Tensor | None:
+        norm = GroupNorm(32, 320, eps=1e-5, silu=True).half().to("meta").eval()
+        x = torch.empty(32, 320, side, side, dtype=torch.float16, device="meta")
+        with standing_for(capability):
+            return normed_convolution(norm, x, None, kernel)
+
+    wide, odd = (torch.empty(o, 320, 3, 3, dtype=torch.float16, device="meta") for o in (320, 48))
+    both = Copies(
+        {wide: kernel_copied(wide, *torch.ones(2, 320)), odd: kernel_copied(odd, *torch.ones(2, 320))}
+    )
+    with torch.no_grad():
+        for kernel, side, exact, eight in (
+            (wide, 32, True, True),
+            (wide, 16, False, True),
+            (odd, 32, False, False),
+        ):
+            assert (answer(kernel, side) is not None) == exact
+            with in_eight_bits(both):
+                assert (answer(kernel, side) is not None) == eight
+                assert answer(kernel, side, (8, 9)) is None
+    assert answer(wide, 32) is None  # gradients are wanted

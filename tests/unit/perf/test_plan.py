@@ -207,11 +207,13 @@ def test_presets_are_counted_beside_the_rest(tiny: Outline, large: Outline) -> N
             next(s.peak for s in plan.stages if s.name == "denoising") for plan in (plain, more, most)
         ]
         assert denoised[1] == denoised[0] + demand.kept_bytes(model, kept)
-        assert denoised[2] == denoised[1] + demand.copy_bytes(model)
+        copies = demand.copy_bytes(model, gpu(GB).capability)
+        assert denoised[2] == denoised[1] + copies
         b, _, f, y, x = work.latents(model)
         unit = 2 * b * f * y * x * model.unet.width * model.dtype.itemsize
         assert 0 < demand.kept_bytes(model, kept) <= 2 * KEPT_UNITS * unit
-        assert 0 < demand.copy_bytes(model) <= model.bytes("unet") // model.dtype.itemsize
+        assert 0 < copies <= model.bytes("unet") // model.dtype.itemsize
+    assert demand.copy_bytes(large, (8, 9)) < demand.copy_bytes(large, (9, 0))
 
 
 def test_weights_that_are_read_otherwise_do_not_come_by_block(large: Outline) -> None:
