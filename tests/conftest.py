@@ -13,6 +13,11 @@ from kinescribe.models.tokenizer import Tokenizer
 from kinescribe.models.unet import UNet, UNetConfig
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
 
+needs_taps = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
+    reason="products of taps are for GPUs of compute capability 9",
+)
+
 
 def tiny_spec() -> ModelSpec:
     spec = next(iter(CATALOG.values()))

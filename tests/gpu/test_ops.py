@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from conftest import needs_taps
 from kinescribe.ops.attention import (
     attention,
     attention_by_products,
@@ -40,10 +41,6 @@ pytestmark = [
 
 BOUNDS = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
 HALF = pytest.mark.parametrize("dtype", list(BOUNDS))
-needs_taps = pytest.mark.skipif(
-    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
-    reason="products of taps are for GPUs of compute capability 9",
-)
 # Frames and clips of every level of the UNet, concatenated inputs, ragged rows, frames of the autoencoder.
 NORMED = pytest.mark.parametrize(
     "shape",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from conftest import tiny_components
+from conftest import needs_taps, tiny_components
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops.convolution import add
@@ -38,10 +38,6 @@ pytestmark = [
 needs_units = pytest.mark.skipif(
     not (torch.cuda.is_available() and has_eight_bit_units(torch.device("cuda"))),
     reason="needs units for 8-bit floating-point numbers",
-)
-needs_taps = pytest.mark.skipif(
-    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
-    reason="products of taps are for GPUs of compute capability 9",
 )
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 

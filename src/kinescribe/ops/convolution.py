@@ -9,8 +9,6 @@ from kinescribe.ops.select import kernels_serve
 
 Waiting = Float[Tensor, "1 o"] | None
 """A bias that is still to be added to what it comes with, or None."""
-Onto = tuple[Float[Tensor, "n o h w"], Float[Tensor, "1 o"], Waiting]
-"""What a convolution's result is added to: a stream, the convolution's bias, and what comes ahead of others."""
 
 
 def convolve(x: Float[Tensor, "n c h w"], conv: nn.Conv2d) -> tuple[Float[Tensor, "n o h2 w2"], Waiting]:

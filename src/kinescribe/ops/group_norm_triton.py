@@ -72,8 +72,8 @@ def forward(
     """The norm of ``b c h w``, channels-last; ``shift`` ``(a c)``, ``b`` a multiple of ``a``, is added first.
 
     Of clips ``b c f p`` it can be ``laid`` out by pixel (1), ``b p f+2 c`` with a frame of zeros at either end; or with
-    the frames before and after beside every frame (2), ``b f p 3 c``. With a ``scale``, of one number, the norm is
-    divided by it and in 8 bits.
+    the frames before and after beside every frame (2), ``b f p 3 c``. With a ``scale``, of one number, what is
+    not laid out is divided by it and in 8 bits.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     b, channels, height, width = x.shape

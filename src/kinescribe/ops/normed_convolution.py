@@ -11,12 +11,14 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from kinescribe.ops.convolution import Onto, add
+from kinescribe.ops.convolution import Waiting, add
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import LARGEST, LEAST, KernelCopy, kernel_copy_of
 from kinescribe.ops.select import products_serve
 from kinescribe.ops.tiles import MULTIPROCESSORS, convolution_pays, convolution_tile
 
+Onto = tuple[Float[Tensor, "b o h w"], Float[Tensor, "1 o"], Waiting]
+"""What a convolution's result is added to: a stream, the convolution's bias, and what comes ahead of others."""
 DEVIATIONS = 16.0
 """So many standard deviations of a norm's numbers are told apart; those beyond count as the last."""
 

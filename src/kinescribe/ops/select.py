@@ -98,7 +98,8 @@ def taps_serve(kernel: Tensor) -> bool:
 
     On a GPU the product of taps must know its generation and its sizes; elsewhere the copy's numbers are what counts.
     """
-    capability, grain = _capability(kernel), 64 if _capability(kernel) else 16
+    capability = _capability(kernel)
+    grain = 16 if capability is None else 64
     fits = kernel.shape[0] % grain == 0 and kernel.shape[1] % grain == 0
     return fits and (capability is None or capability[0] == 9)
 

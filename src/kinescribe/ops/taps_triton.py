@@ -18,6 +18,9 @@ from kinescribe.ops.tiles import ConvolutionTile, convolution_tile
 
 JOINED = 2048
 """Numbers of the result that a program makes of the sums of all parts."""
+LEAST = 16
+"""Channels of what stands for those beside where there are none, and is never used: no shape may be empty."""
+_LEAST: tl.constexpr = tl.constexpr(LEAST)
 
 
 @triton.jit
@@ -49,8 +52,8 @@ def _convolve(
 ):  # fmt: skip
     """The convolution of ``(pictures, height, width, c)`` by ``(n, TALL WIDE c)``, scaled; ``n`` is whole tiles.
 
-    A tile is ``P`` pictures by ``H`` rows by ``W`` columns, and ``N + BESIDE`` channels. Each of
-    ``parts`` sums its share of the factors; several are added later.
+    A tile is ``P`` pictures by ``H`` rows by ``W`` columns, and ``N + BESIDE`` channels. Each of ``parts`` sums its
+    share of the factors; several are added later.
     """
     across, high, broad = n // (N + BESIDE), tl.cdiv(height, H), tl.cdiv(width, W)
     tiles = tl.cdiv(pictures, P) * high * broad * across
@@ -62,7 +65,7 @@ def _convolve(
         picture, top, left = place // (high * broad) * P, place // broad % high * H, place % broad * W
         # channels by pixels: of a product's two sides only the second may be read in the shape of a box
         product = tl.zeros((N, P * H * W), tl.float32)
-        product_beside = tl.zeros((BESIDE if BESIDE else 16, P * H * W), tl.float32)
+        product_beside = tl.zeros((BESIDE if BESIDE else _LEAST, P * H * W), tl.float32)
         for step in range(part * steps, (part + 1) * steps):
             tap, at = step // by_tap, step * K
             y, z = top + tap // WIDE - TALL // 2, left + tap % WIDE - WIDE // 2
@@ -163,7 +166,7 @@ def convolve(
     kernel, length = taps.view(n, -1), tall * wide * c
     sides = [
         TensorDescriptor(kernel, [n, length], [length, 1], [channels, tile.k])
-        for channels in (tile.n, tile.beside or 16)
+        for channels in (tile.n, tile.beside or LEAST)
     ]
     out, split = _empty(x, taps, dtype), tile.parts > 1
     sums = x.new_empty((tile.parts, out.numel()), dtype=torch.float32) if split else out

@@ -42,7 +42,7 @@ for tile, (b, c, n, h, w), (tall, wide) in [
 """
 
 CODE = """
-from kinescribe.ops.taps_triton import JOINED, _convolve, _join
+from kinescribe.ops.taps_triton import JOINED, LEAST, _convolve, _join
 from kinescribe.ops.tiles import convolution_tile
 for shape in (
     ((32, 32, 32), (320, 3, 3, 320)), ((32, 8, 8), (1280, 3, 3, 2560)), ((32, 4, 4), (1280, 3, 3, 1280)),
@@ -51,7 +51,7 @@ for shape in (
     for size, kind, product in ((1, "fp8e4nv", "m64n128k32.f32.e4m3.e4m3"), (2, "bf16", "m64n128k16.f32.bf16.bf16")):
         tile = convolution_tile(*shape, size)
         _, tall, wide, _ = shape[1]
-        sides = {"x": [*tile.box, tile.k], "taps": [tile.n, tile.k], "taps_beside": [tile.beside or 16, tile.k]}
+        sides = {"x": [*tile.box, tile.k], "taps": [tile.n, tile.k], "taps_beside": [tile.beside or LEAST, tile.k]}
         kinds = {name: f"tensordesc<{kind}{side}>" for name, side in sides.items()}
         kinds |= {"scale_ptr": "*fp32", "out_ptr": "*fp32" if tile.parts > 1 else "*bf16"}
         p, h, w = tile.box
