@@ -28,6 +28,7 @@ from kinescribe.ops.linear import (
     linear_onto,
 )
 from kinescribe.ops.normed_convolution import normed_convolution
+from kinescribe.ops.parts import Parts, joined, side_by_side, summed
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay, wide_head_pays
 from kinescribe.ops.temporal import TemporalConv
 from kinescribe.ops.tiles import ADDED, GATED, linear_tile
@@ -118,6 +119,32 @@ def test_group_norm_kernels(shape: tuple[int, ...], shifted: bool, dtype: torch.
     assert relative(out, expected) < BOUNDS[dtype]
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(out, group_norm(x, 32, weight, bias, 1e-5, silu=shifted, shift=shift))
+
+
+@HALF
+@pytest.mark.parametrize(
+    ("shape", "beside", "others"),
+    [
+        ((32, 320, 32, 32), 0, 0), ((2, 640, 16, 256), 0, 0), ((32, 1280, 4, 4), 0, 0), ((1, 128, 256, 256), 0, 0),
+        ((32, 320, 32, 32), 640, 16), ((32, 320, 32, 32), 320, 32), ((32, 1280, 8, 8), 640, 16), ((6, 96, 7, 9), 32, 2),
+    ],
+)  # fmt: skip
+@torch.inference_mode()
+def test_parts_become_the_sum_or_stand_side_by_side_in_their_norm(
+    shape: tuple[int, ...], beside: int, others: int, dtype: torch.dtype
+) -> None:
+    b, c, h, w = shape
+    x = pictures(*shape, dtype=dtype)
+    y = pictures(others or b, beside or c, h, w, dtype=dtype)
+    waiting, ahead = drawn(2, 1, c, dtype=dtype)
+    norm = GroupNorm(32, c + beside, eps=1e-5, silu=True).eval().to("cuda", dtype)
+    shift = drawn(1, 2 * (c + beside), dtype=dtype)[:, : c + beside]  # rows of it lie further apart
+    wanted = joined(x, y) if beside else add(x, y, waiting, ahead)
+    stream = side_by_side(x, y) if beside else summed(x, y, waiting, ahead)
+    assert isinstance(stream, Parts)
+    found, normed = norm.reading(stream, shift)
+    assert torch.equal(found, wanted) and found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(normed, norm(wanted, shift))
 
 
 @torch.inference_mode()
@@ -218,6 +245,19 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
             True,
             0,
             torch.ones((), device="cuda"),
+        ),
+        group_norm_triton.group_norm_of_parts_op: (
+            x,
+            x.clone(),
+            first[None],
+            None,
+            False,
+            None,
+            first,
+            second,
+            32,
+            1e-5,
+            True,
         ),
         upsample_triton.place_op: (x, None),
         convolution_triton.add_biased_op: (x, x.clone(), first[None]),
@@ -329,13 +369,14 @@ def test_a_convolution_of_a_norm_as_a_product_of_taps(
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     stream, bias, ahead = pictures(sizes[0], o, *sizes[2:], dtype=dtype), *drawn(2, 1, o, dtype=dtype)
     exact = F.conv2d(norm(x, shift).float(), kernel.float(), padding=1)
-    found = normed_convolution(norm, x, shift, kernel)
+    _, found = normed_convolution(norm, x, shift, kernel) or (None, None)
+    _, again = normed_convolution(norm, x, shift, kernel) or (None, None)
     assert found is not None and found.is_contiguous(memory_format=torch.channels_last)
     assert relative(found, exact) < 2 * BOUNDS[dtype]
-    total = normed_convolution(norm, x, shift, kernel, lambda: (stream, bias, ahead))
+    _, total = normed_convolution(norm, x, shift, kernel, lambda: (stream, bias, ahead)) or (None, None)
     assert total is not None
     assert relative(total, exact + stream + (bias + ahead)[:, :, None, None].float()) < 2 * BOUNDS[dtype]
-    assert torch.equal(found, normed_convolution(norm, x, shift, kernel))  # type: ignore[arg-type]
+    assert again is not None and torch.equal(found, again)
 
 
 @HALF

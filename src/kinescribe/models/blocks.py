@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, add, convolve
+from kinescribe.ops.convolution import PointwiseConv, ShiftedConv, Waiting, convolve
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.normed_convolution import normed_convolution
+from kinescribe.ops.parts import Parts, Stream, first, summed, viewed, whole
 from kinescribe.ops.select import windows_serve
 from kinescribe.ops.slices import in_slices, rows_at_once
 from kinescribe.ops.temporal import TemporalConv, clips, laid_for, pictures
@@ -27,29 +28,33 @@ class TemporalConvStage(nn.Module):
         self.conv = TemporalConv(channels)
 
     def forward(
-        self, x: Float[Tensor, "b c f p"], waiting: Waiting
-    ) -> tuple[Float[Tensor, "b c f p"], Waiting]:
-        """Same shape; ``p`` counts pixels. Of ``x`` a bias may still be waiting, and of the result."""
-        out = normed_convolution(self.norm, x, waiting, self.conv.weight)
-        if out is not None:
-            return out, self.conv.bias[None]
-        if not self.training and windows_serve(
-            x, self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias, waiting
-        ):
-            windows = self.norm.windows(x, waiting, laid_for(x.shape[3]))
-            return self.conv.over(windows), self.conv.bias[None]
-        return convolve(self.dropout(self.norm(x, waiting)), self.conv)
+        self, x: Float[Tensor, "b c f p"] | Parts, waiting: Waiting
+    ) -> tuple[Float[Tensor, "b c f p"], Waiting, Float[Tensor, "b c f p"]]:
+        """What becomes of ``x``, of the same shape, and the whole of ``x``; ``p`` counts pixels.
+
+        Of ``x`` a bias may still be waiting, and of the result, which comes with it.
+        """
+        bias = self.conv.bias[None]
+        made = normed_convolution(self.norm, x, waiting, self.conv.weight)
+        if made is not None:
+            return made[1], bias, made[0]
+        given = self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias, waiting
+        if not self.training and windows_serve(first(x), *given):
+            x, windows = self.norm.reading(x, waiting, laid=laid_for(x.shape[3]))
+            return self.conv.over(windows), bias, x
+        x, normed = self.norm.reading(x, waiting)
+        return *convolve(self.dropout(normed), self.conv), x
 
     def onto(
         self, stream: Float[Tensor, "b c f p"], x: Float[Tensor, "b c f p"], waiting: Waiting, ahead: Waiting
-    ) -> Float[Tensor, "b c f p"]:
-        """The ``stream`` with what becomes of ``x``, and what comes ``ahead``."""
+    ) -> Stream:
+        """The ``stream`` with what becomes of ``x``, and what comes ``ahead``: ``b c f p``."""
         bias = self.conv.bias[None]
-        out = normed_convolution(self.norm, x, waiting, self.conv.weight, lambda: (stream, bias, ahead))
-        if out is None:
-            y, waiting = self(x, waiting)
-            out = add(stream, y, waiting, ahead)
-        return out
+        made = normed_convolution(self.norm, x, waiting, self.conv.weight, lambda: (stream, bias, ahead))
+        if made is not None:
+            return made[1]
+        y, waiting, _ = self(x, waiting)
+        return summed(stream, y, waiting, ahead)
 
 
 class TemporalConvBlock(nn.Module):
@@ -63,15 +68,17 @@ class TemporalConvBlock(nn.Module):
         nn.init.zeros_(stages[-1].conv.bias)
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Float[Tensor, "b c f h w"], ahead: Waiting = None) -> Float[Tensor, "b c f h w"]:
+    def forward(self, x: Float[Tensor, "b c f h w"] | Parts, ahead: Waiting = None) -> Stream:
         """Same shape; with ``ahead`` added to every pixel."""
         h, w = x.shape[-2:]
-        y = stream = rearrange(x, "b c f h w -> b c f (h w)")
-        waiting: Waiting = None
-        *stages, last = cast(list[TemporalConvStage], list(self.stages))
+        opening, *stages, last = cast(list[TemporalConvStage], list(self.stages))
+        y, waiting, stream = opening(
+            viewed(x, lambda part: rearrange(part, "b c f h w -> b c f (h w)")), None
+        )
         for stage in stages:
-            y, waiting = stage(y, waiting)
-        return rearrange(last.onto(stream, y, waiting, ahead), "b c f (h w) -> b c f h w", h=h, w=w)
+            y, waiting, _ = stage(y, waiting)
+        out = last.onto(stream, y, waiting, ahead)
+        return viewed(out, lambda part: rearrange(part, "b c f (h w) -> b c f h w", h=h, w=w))
 
 
 class ResidualBlock(nn.Module):
@@ -92,31 +99,36 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(self.conv2.bias)
 
     def forward(
-        self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"], ahead: Waiting = None
-    ) -> Float[Tensor, "b o f h w"]:
-        """``c_out`` channels; space and time keep their sizes.
+        self, x: Float[Tensor, "b c f h w"] | Parts, shift: Float[Tensor, "b o"], ahead: Waiting = None
+    ) -> Stream:
+        """``b o f h w``: ``c_out`` channels; space and time keep their sizes.
 
         ``shift`` is what ``embed`` makes of the time, and the bias of ``conv1``. What comes ``ahead`` is added to the
         result for those who come after. Of a large clip some frames are worked on at a time.
         """
-        b, _, _, h, w = x.shape
+        b, _, f, h, w = x.shape
+        at_once = rows_at_once() // (b * h * w)
+        if f <= at_once:
+            return self.temporal(self._frames(x, shift), ahead)
         return self.temporal(
-            in_slices(lambda part: self._frames(part, shift), x, 2, rows_at_once() // (b * h * w)), ahead
+            in_slices(lambda part: whole(self._frames(part, shift)), whole(x), 2, at_once), ahead
         )
 
-    def _frames(
-        self, x: Float[Tensor, "b c f h w"], shift: Float[Tensor, "b o"]
-    ) -> Float[Tensor, "b o f h w"]:
-        flat, bias = pictures(x), cast(Tensor, self.conv2.bias)[None]
-        y = normed_convolution(self.norm1, flat, None, self.conv1.weight)
-        y = self.conv1(self.norm1(flat)) if y is None else y
-        out = normed_convolution(
+    def _frames(self, x: Float[Tensor, "b c f h w"] | Parts, shift: Float[Tensor, "b o"]) -> Stream:
+        count, flat, bias = x.shape[0], viewed(x, pictures), cast(Tensor, self.conv2.bias)[None]
+        made = normed_convolution(self.norm1, flat, None, self.conv1.weight)
+        if made is None:
+            flat, y = self.norm1.reading(flat)
+            y = self.conv1(y)
+        else:
+            flat, y = made
+        made = normed_convolution(
             self.norm2, y, shift, self.conv2.weight, lambda: (self.shortcut(flat), bias, None)
         )
-        if out is None:
-            y, waiting = convolve(self.dropout(self.norm2(y, shift)), self.conv2)
-            out = add(self.shortcut(flat), y, waiting)
-        return clips(out, len(x))
+        if made is not None:
+            return clips(made[1], count)
+        y, waiting = convolve(self.dropout(self.norm2(y, shift)), self.conv2)
+        return viewed(summed(self.shortcut(flat), y, waiting), lambda part: clips(part, count))
 
 
 class Downsample(nn.Module):

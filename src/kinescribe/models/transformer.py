@@ -22,8 +22,9 @@ from kinescribe.ops.linear import (
 )
 from kinescribe.ops.linear_fp8 import Rows8, rearranged
 from kinescribe.ops.packed import together
+from kinescribe.ops.parts import Parts, viewed, whole
 from kinescribe.ops.slices import in_slices, rows_at_once
-from kinescribe.ops.temporal import pictures
+from kinescribe.ops.temporal import clips, pictures
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 Keys = tuple[Tensor, Tensor]
@@ -169,20 +170,21 @@ class SpatialTransformer(Transformer):
         super().__init__(channels, channels, groups, layer)
 
     def forward(
-        self, x: Float[Tensor, "s c f h w"], keys: Keys, ending: Ending | None = None
+        self, x: Float[Tensor, "s c f h w"] | Parts, keys: Keys, ending: Ending | None = None
     ) -> Float[Tensor, "b c f h w"]:
         """Each clip under the text of ``keys``, which all its frames see; or, of fewer clips, under several texts.
 
         With an ``ending`` the clip itself is written to. Frames know nothing of each other here: of a large clip some
         are worked on at a time.
         """
-        _, _, _, h, w = x.shape
-        return in_slices(
-            lambda part: self._frames(part, keys, ending), x, 2, rows_at_once() // (len(keys[0]) * h * w)
-        )
+        _, _, f, h, w = x.shape
+        at_once = rows_at_once() // (len(keys[0]) * h * w)
+        if f <= at_once:
+            return self._frames(x, keys, ending)
+        return in_slices(lambda part: self._frames(part, keys, ending), whole(x), 2, at_once)
 
     def _frames(
-        self, x: Float[Tensor, "s c f h w"], keys: Keys, ending: Ending | None
+        self, x: Float[Tensor, "s c f h w"] | Parts, keys: Keys, ending: Ending | None
     ) -> Float[Tensor, "b c f h w"]:
         s, _, f, h, w = x.shape
         b = len(keys[0])
@@ -191,14 +193,14 @@ class SpatialTransformer(Transformer):
         def by_clip(z: Tensor) -> Tensor:
             return spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b)
 
-        undo = None if ending is None else ending.undo
-        y = self.project_in(rearrange(self.norm(pictures(x), undo), "sf c h w -> sf (h w) c"))
+        flat, y = self.norm.reading(viewed(x, pictures), None if ending is None else ending.undo)
+        y = self.project_in(rearrange(y, "sf c h w -> sf (h w) c"))
         y, read = layer.looked(y)
         y, read = by_clip(y), rearranged(by_clip, read)
         y, read = self.add_last(y, layer.attention2(read, keys), ending)
         y = self.feed(read, y, ending)
-        x = rearrange(spread(x, b), "b c f h w -> b (f h w) c")
-        y = self.leave(x, y, ending)
+        clip = rearrange(spread(clips(flat, s), b), "b c f h w -> b (f h w) c")
+        y = self.leave(clip, y, ending)
         return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
 

@@ -18,9 +18,10 @@ from kinescribe.models.transformer import Attention, Ending, Keys, SpatialTransf
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.kept import Keeps
 from kinescribe.ops.packed import lay_behind, lay_together, together
+from kinescribe.ops.parts import Parts, first, side_by_side, whole
 from kinescribe.ops.select import kernels_serve
 from kinescribe.ops.slices import rows_at_once
-from kinescribe.ops.temporal import channels_last, clips, joined, pictures
+from kinescribe.ops.temporal import channels_last, clips, pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +79,16 @@ class Attending(Keeps):
     spatial: SpatialTransformer | None
     temporal: TemporalTransformer | None
 
-    def attend(self, residual: ResidualBlock, x: Float[Tensor, "s c f h w"], told: Told) -> Tensor:
-        """Through all three: ``b o f h w``."""
-        shift = told.shifts[residual][: len(x)]
+    def attend(
+        self, residual: ResidualBlock, x: Float[Tensor, "s c f h w"] | Parts, told: Told
+    ) -> Float[Tensor, "b o f h w"]:
+        """Through all three."""
+        shift = told.shifts[residual][: x.shape[0]]
         if self.spatial is None or self.temporal is None:
-            return residual(x, shift)
+            return whole(residual(x, shift))
         keys = told.keys[self.spatial]
-        first, second, ahead = self._endings(x, len(keys[0]))
-        return self.temporal(self.spatial(residual(x, shift, ahead), keys, first), second)
+        one, other, ahead = self._endings(first(x), len(keys[0]))
+        return self.temporal(self.spatial(residual(x, shift, ahead), keys, one), other)
 
     def _endings(
         self, x: Tensor, clips: int
@@ -123,7 +126,7 @@ class Block(Attending):
         self.spatial = spatial(config, c_out) if attention else None
         self.temporal = temporal(config, c_out) if attention else None
 
-    def forward(self, x: Float[Tensor, "s c f h w"], told: Told) -> Float[Tensor, "b o f h w"]:
+    def forward(self, x: Float[Tensor, "s c f h w"] | Parts, told: Told) -> Float[Tensor, "b o f h w"]:
         """``c_out`` channels; space and time keep their sizes. Each clip comes out under each of its texts."""
         return self.attend(self.residual, x, told)
 
@@ -164,12 +167,12 @@ class DecoderLevel(nn.Module):
     def forward(self, x: Tensor, told: Told, skips: list[Tensor]) -> Tensor:
         """``b c f h w`` to the next level's shape; takes from the end of ``skips``."""
         for i, block in enumerate(self.blocks, self.first):
-            skip = spread(skips.pop(), len(x))
+            skip = skips.pop()
             if self.skip_filter is not None:
-                x, skip = self.skip_filter(i, x, skip)
-            x = joined(x, skip)
-            del skip  # it is in x now
-            x = block(x, told)
+                x, skip = self.skip_filter(i, x, spread(skip, len(x)))
+            fed = side_by_side(x, skip)
+            del x, skip  # they are in fed now
+            x = block(fed, told)
         if self.resample is not None:
             x = self.resample(x, skips[-1].shape[-2:])
         return x
@@ -188,7 +191,7 @@ class Middle(Attending):
 
     def forward(self, x: Float[Tensor, "s c f h w"], told: Told) -> Float[Tensor, "b c f h w"]:
         """Same shape, each of ``s`` clips under each of its texts."""
-        return self.leave(self.attend(self.enter, x, told), told.shifts[self.leave])
+        return whole(self.leave(self.attend(self.enter, x, told), told.shifts[self.leave]))
 
 
 class UNet(nn.Module):

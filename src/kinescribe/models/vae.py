@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinescribe.ops.attention import attention
-from kinescribe.ops.convolution import PointwiseConv, add, convolve
+from kinescribe.ops.convolution import PointwiseConv, convolve
 from kinescribe.ops.group_norm import GroupNorm
+from kinescribe.ops.parts import Parts, Stream, summed, whole
 from kinescribe.ops.upsample import UpsampleConv
 
 
@@ -63,11 +64,12 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.shortcut = nn.Identity() if c_in == c_out else PointwiseConv(c_in, c_out)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
-        """``c_out`` channels."""
-        y, waiting = convolve(self.norm1(x), self.conv1)
+    def forward(self, x: Float[Tensor, "n c h w"] | Parts) -> Stream:
+        """``c_out`` channels: ``n o h w``."""
+        x, y = self.norm1.reading(x)
+        y, waiting = convolve(y, self.conv1)
         y, waiting = convolve(self.norm2(y, waiting), self.conv2)
-        return add(self.shortcut(x), y, waiting)
+        return summed(self.shortcut(x), y, waiting)
 
 
 class PixelAttention(nn.Module):
@@ -78,9 +80,10 @@ class PixelAttention(nn.Module):
         self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.q, self.k, self.v, self.out = (nn.Linear(channels, channels) for _ in range(4))
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def forward(self, x: Float[Tensor, "n c h w"] | Parts) -> Float[Tensor, "n c h w"]:
         """Same shape."""
-        tokens = rearrange(self.norm(x), "n c h w -> n (h w) c")
+        x, normed = self.norm.reading(x)
+        tokens = rearrange(normed, "n c h w -> n (h w) c")
         y = self.out(attention(self.q(tokens), self.k(tokens), self.v(tokens), 1))
         return x + rearrange(y, "n (h w) c -> n c h w", h=x.shape[2])
 
@@ -92,9 +95,9 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    def forward(self, x: Float[Tensor, "n c h w"] | Parts) -> Float[Tensor, "n c h2 w2"]:
         """``h / 2`` by ``w / 2``."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        return self.conv(F.pad(whole(x), (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -104,9 +107,9 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = UpsampleConv(channels)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    def forward(self, x: Float[Tensor, "n c h w"] | Parts) -> Float[Tensor, "n c h2 w2"]:
         """``2 h`` by ``2 w``."""
-        return self.conv.enlarged(x)
+        return self.conv.enlarged(whole(x))
 
 
 def middle(channels: int, groups: int) -> nn.Sequential:
@@ -141,7 +144,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m h2 w2"]:
         """Twice the latent channels: means, then logarithms of variances."""
-        return self.head(self.norm(self.middle(self.levels(self.stem(x)))))
+        _, normed = self.norm.reading(self.middle(self.levels(self.stem(x))))
+        return self.head(normed)
 
 
 class Decoder(nn.Module):
@@ -161,7 +165,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h2 w2"]:
         """Pixels, about [-1, 1], not clamped."""
-        return self.head(self.norm(self.levels(self.middle(self.stem(z)))))
+        _, normed = self.norm.reading(self.levels(self.middle(self.stem(z))))
+        return self.head(normed)
 
 
 class AutoencoderKL(nn.Module):

@@ -6,6 +6,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinescribe.ops.parts import Parts
 from kinescribe.ops.select import kernels_serve
 
 FEW_PIXELS = 1024
@@ -101,18 +102,27 @@ class GroupNorm(nn.Module):
         """Normalise ``x``, with ``shift`` added as in :func:`group_norm`; same shape, channels-last."""
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
 
-    def windows(
-        self, x: Float[Tensor, "b c f p"], shift: Float[Tensor, "a c"] | None, laid: int
-    ) -> Float[Tensor, "b ..."]:
-        """The norm of clips as the windows that ``ops.temporal`` tells of; where kernels serve."""
-        from kinescribe.ops.group_norm_triton import group_norm_op
+    # What reads its input first, which may be in parts, gets the whole of that beside the norm.
 
-        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid)
+    def reading(
+        self,
+        x: Float[Tensor, "b c h w"] | Parts,
+        shift: Float[Tensor, "a c"] | None = None,
+        *,
+        laid: int = 0,
+        scale: Float32[Tensor, ""] | None = None,
+    ) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b ..."]]:
+        """The whole of ``x``, and its norm.
 
-    def in_eight_bits(
-        self, x: Float[Tensor, "b c h w"], shift: Float[Tensor, "a c"] | None, scale: Float32[Tensor, ""]
-    ) -> Shaped[Tensor, "b c h w"]:
-        """The norm over ``scale`` in 8 bits; where kernels serve."""
-        from kinescribe.ops.group_norm_triton import group_norm_op
+        Where kernels serve, of clips the norm can be ``laid`` as the windows that ``ops.temporal`` tells of, or else be
+        in 8 bits, over ``scale``.
+        """
+        if not isinstance(x, Parts) and laid == 0 and scale is None:
+            return x, self(x, shift)
+        from kinescribe.ops.group_norm_triton import group_norm_of_parts_op, group_norm_op
 
-        return group_norm_op(x, shift, self.weight, self.bias, self.groups, self.eps, self.silu, 0, scale)
+        rest = shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid, scale
+        if not isinstance(x, Parts):
+            return x, group_norm_op(x, *rest)
+        first, second = x.take()
+        return group_norm_of_parts_op(first, second, x.waiting, x.ahead, x.beside, *rest)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from kinescribe.ops.fast_math_triton import exp2, reciprocal
 
-COUNTS = ("repeats", "length", "chunks", "part", "pixels")
+COUNTS = ("repeats", "apart", "others", "length", "chunks", "part", "pixels")
 """Arguments by which no address of pixels is aligned: one compiled kernel serves all their values."""
 
 
@@ -57,14 +57,45 @@ def _per_channel(mean, square, count, member, channel, real, shift, weight_ptr, 
 
 
 @triton.jit
-def _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED: tl.constexpr):
-    """What is added to this picture's channels; ``repeats`` pictures share it."""
+def _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED: tl.constexpr):
+    """What is added to this picture's channels; ``repeats`` pictures share it, rows of it lie so far ``apart``."""
     if SHIFTED:
-        place = (b // repeats).to(tl.int64) * channels + channel
+        place = (b // repeats).to(tl.int64) * apart + channel
         shift = tl.load(shift_ptr + place, mask=real, other=0.0).to(tl.float32)
     else:
         shift = tl.zeros_like(channel).to(tl.float32)
     return shift
+
+
+@triton.jit
+def _read(
+    x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, row, channel, mask, rows, channels, first, others,
+    PARTS: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """These rows of a picture: as they lie (PARTS 0), of the sum of two parts (1), of the channels of both (2).
+
+    Of the latter ``first`` are of the first part; the second has ``others`` pictures, one for several of the first.
+    """
+    if PARTS == 2:
+        of_first = channel[None, :] < first
+        place = row[:, None] * first + channel[None, :]
+        x = tl.load(x_ptr + b.to(tl.int64) * rows * first + place, mask=mask & of_first, other=0.0)
+        second = channels - first
+        place = row[:, None] * second + (channel - first)[None, :]
+        y_ptr += (b % others).to(tl.int64) * rows * second
+        y = tl.load(y_ptr + place, mask=mask & (channel[None, :] >= first), other=0.0)
+        x = tl.where(of_first, x, y)
+    else:
+        start, place = b.to(tl.int64) * rows * channels, row[:, None] * channels + channel[None, :]
+        x = tl.load(x_ptr + start + place, mask=mask, other=0.0)
+        if PARTS == 1:
+            total = x.to(tl.float32) + tl.load(y_ptr + start + place, mask=mask, other=0.0).to(tl.float32)
+            real = channel < channels
+            total += tl.load(waiting_ptr + channel, mask=real, other=0.0).to(tl.float32)[None, :]
+            if AHEAD:
+                total += tl.load(ahead_ptr + channel, mask=real, other=0.0).to(tl.float32)[None, :]
+            x = total.to(x.dtype)
+    return x
 
 
 @triton.jit
@@ -95,7 +126,8 @@ def _put(out_ptr, out, b, row, channel, mask, rows, channels, pixels, LAID: tl.c
 
 @triton.jit(do_not_specialize=COUNTS)
 def norm_whole(
-    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, out_ptr, rows, groups, repeats, pixels, eps,
+    x_ptr, y_ptr, waiting_ptr, ahead_ptr, whole_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, out_ptr,
+    rows, groups, first, others, repeats, apart, pixels, eps, PARTS: tl.constexpr, AHEAD: tl.constexpr,
     LAID: tl.constexpr, EIGHT: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr,
     SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -104,18 +136,26 @@ def norm_whole(
     channel, real, member = _members(block, groups, TOGETHER, SIZE, SLOTS, WIDTH)
     row = tl.arange(0, ROWS)
     mask = (row < rows)[:, None] & real[None, :]
-    start = x_ptr + b.to(tl.int64) * rows * channels
-    x = tl.load(start + row[:, None] * channels + channel[None, :], mask=mask, other=0.0)
+    x = _read(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, row, channel, mask, rows, channels, first, others, PARTS, AHEAD
+    )  # fmt: skip
+    if PARTS:
+        _store(whole_ptr + b.to(tl.int64) * rows * channels, row, channel, channels, x, mask)
     # distances are from the first number of the group, which every channel of it has to know
-    slot = tl.arange(0, SLOTS)
+    slot, top = tl.arange(0, SLOTS), tl.zeros((1,), tl.int32)
     group = block * TOGETHER + slot
-    base = tl.load(start + channel // SIZE * SIZE, mask=real, other=0.0).to(tl.float32)
-    middle = tl.load(start + group * SIZE, mask=(slot < TOGETHER) & (group < groups), other=0.0).to(
-        tl.float32
-    )
-    shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
-    apart = tl.where(mask, x.to(tl.float32) - (base - shift)[None, :], 0.0)
-    total, square = tl.reduce((apart, apart * apart), 0, _pairs)
+    base = _read(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, top, channel // SIZE * SIZE, real[None, :], rows, channels, first,
+        others, PARTS, AHEAD,
+    ).to(tl.float32)  # fmt: skip
+    middle = _read(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, top, group * SIZE, ((slot < TOGETHER) & (group < groups))[None, :],
+        rows, channels, first, others, PARTS, AHEAD,
+    ).to(tl.float32)  # fmt: skip
+    middle = tl.reshape(middle, (SLOTS,))
+    shift = _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
+    off = tl.where(mask, x.to(tl.float32) - (base - shift[None, :]), 0.0)
+    total, square = tl.reduce((off, off * off), 0, _pairs)
     total, square = tl.reduce(
         (tl.where(member, total[None, :], 0.0), tl.where(member, square[None, :], 0.0)), 1, _pairs
     )
@@ -130,36 +170,45 @@ def norm_whole(
 
 @triton.jit(do_not_specialize=COUNTS)
 def norm_statistics(
-    x_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, repeats, length, chunks,
-    SHIFTED: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
-    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    x_ptr, y_ptr, waiting_ptr, ahead_ptr, whole_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, first, others,
+    repeats, apart, length, chunks, PARTS: tl.constexpr, AHEAD: tl.constexpr, SHIFTED: tl.constexpr,
+    TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squared distances of each group over one chunk of ``length`` rows, as of its first row."""
+    """Mean and sum of squared distances of each group over one chunk of ``length`` rows, as of its first row.
+
+    What comes in parts is written as a whole.
+    """
     b, channels = tl.program_id(2), groups * SIZE
     channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
-    first = tl.program_id(1) * length
-    last = tl.minimum(first + length, rows)
+    begin = tl.program_id(1) * length
+    last = tl.minimum(begin + length, rows)
     row = tl.arange(0, ROWS)
-    x_ptr += b.to(tl.int64) * rows * channels
-    base = tl.load(x_ptr + first.to(tl.int64) * channels + channel, mask=real, other=0.0)[None, :]
-    spread = base + tl.zeros((ROWS, WIDTH), base.dtype)  # stands for rows past the end: no distance
-    base = base.to(tl.float32)
+    whole_ptr += b.to(tl.int64) * rows * channels
+    base = _read(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, begin.to(tl.int64) + tl.zeros((1,), tl.int64), channel, real[None, :],
+        rows, channels, first, others, PARTS, AHEAD,
+    ).to(tl.float32)  # fmt: skip
     total = tl.zeros((ROWS, WIDTH), tl.float32)
     square = tl.zeros((ROWS, WIDTH), tl.float32)
-    for at in tl.range(first, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
+    for at in tl.range(begin, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
         here = (at + row < last)[:, None] & real[None, :]
-        place = (at + row)[:, None].to(tl.int64) * channels + channel[None, :]
-        apart = tl.load(x_ptr + place, mask=here, other=spread).to(tl.float32) - base
-        total += apart
-        square += apart * apart
-    count = (last - first).to(tl.float32)
+        place = (at + row).to(tl.int64)
+        x = _read(
+            x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, place, channel, here, rows, channels, first, others, PARTS, AHEAD
+        )  # fmt: skip
+        if PARTS:
+            _store(whole_ptr, place, channel, channels, x, here)
+        off = tl.where(here, x.to(tl.float32) - base, 0.0)
+        total += off
+        square += off * off
+    count = (last - begin).to(tl.float32)
     middle, square = tl.reduce((total, square), 0, _pairs)
     middle /= count
     square = tl.maximum(square - count * middle * middle, 0.0)
-    middle += tl.sum(base, 0) + _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    middle += tl.sum(base, 0) + _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
     mean = tl.sum(tl.where(member, middle[None, :], 0.0), 1) / SIZE
-    apart = tl.where(member, middle[None, :] - mean[:, None], 0.0)
-    square = tl.sum(tl.where(member, square[None, :], 0.0) + count * apart * apart, 1)
+    off = tl.where(member, middle[None, :] - mean[:, None], 0.0)
+    square = tl.sum(tl.where(member, square[None, :], 0.0) + count * off * off, 1)
     slot = tl.arange(0, SLOTS)
     group = tl.program_id(0) * TOGETHER + slot
     place = (b * groups + group) * chunks + tl.program_id(1)
@@ -171,7 +220,7 @@ def norm_statistics(
 @triton.jit(do_not_specialize=COUNTS)
 def norm_apply(
     x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, mean_ptr, square_ptr, out_ptr,
-    rows, groups, repeats, length, chunks, part, pixels, eps, LAID: tl.constexpr, EIGHT: tl.constexpr,
+    rows, groups, repeats, apart, length, chunks, part, pixels, eps, LAID: tl.constexpr, EIGHT: tl.constexpr,
     SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
@@ -199,14 +248,14 @@ def norm_apply(
         entry = (b * groups + group)[:, None] * chunks + chunk[None, :]
         count = tl.maximum(tl.minimum(rows - chunk * length, length), 0).to(tl.float32)[None, :]
         share = count / tl.maximum(seen + count, 1.0)
-        apart = tl.load(mean_ptr + entry, mask=kept, other=0.0) - means
-        squares += tl.load(square_ptr + entry, mask=kept, other=0.0) + SIZE * seen * share * apart * apart
-        means += share * apart
+        off = tl.load(mean_ptr + entry, mask=kept, other=0.0) - means
+        squares += tl.load(square_ptr + entry, mask=kept, other=0.0) + SIZE * seen * share * off * off
+        means += share * off
         seen += count
     mean = tl.sum(seen * means, 1) / rows
-    apart = means - mean[:, None]
-    square = tl.sum(squares + seen * SIZE * apart * apart, 1)
-    shift = _shift(shift_ptr, b, repeats, channels, channel, real, SHIFTED)
+    off = means - mean[:, None]
+    square = tl.sum(squares + seen * SIZE * off * off, 1)
+    shift = _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
     mean, scale, bias = _per_channel(
         mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
     )

@@ -76,13 +76,75 @@ def forward(
     not laid out is divided by it and in 8 bits.
     """
     x = x.contiguous(memory_format=torch.channels_last)
+    return _launch(_Read(x), shift, weight, bias, groups, eps, silu, laid, scale)
+
+
+def forward_of_parts(
+    x: Tensor,
+    y: Tensor,
+    waiting: Tensor | None,
+    ahead: Tensor | None,
+    beside: bool,
+    shift: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    silu: bool,
+    laid: int = 0,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``x + y + waiting + ahead``, channels-last, and its :func:`forward`; ``waiting`` and ``ahead`` are ``1 c``.
+
+    With ``beside``, in place of the sum, the channels of ``x`` and behind them those of ``y``, which may have a part of
+    the pictures, each for every so many of ``x``.
+    """
+    x, y = (part.contiguous(memory_format=torch.channels_last) for part in (x, y))
+    whole = _whole(x, y, beside)
+    read = _Read(whole, (x, y), (waiting, ahead), 2 if beside else 1)
+    return whole, _launch(read, shift, weight, bias, groups, eps, silu, laid, scale)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The picture that is read; as one, or in parts of which it has yet to be made."""
+
+    whole: Tensor
+    parts: tuple[Tensor, Tensor] | None = None
+    biases: tuple[Tensor | None, Tensor | None] = (None, None)
+    kind: int = 0
+
+    def arguments(self) -> tuple[list[Tensor], list[int], dict[str, int | bool]]:
+        """For the kernels that read it first: where it lies, its sizes, and which kind it is."""
+        x, y = self.parts or (self.whole, self.whole)
+        # what is not given is not read, but is an argument all the same
+        waiting, ahead = (self.whole if part is None else part for part in self.biases)
+        flags = {"PARTS": self.kind, "AHEAD": self.biases[1] is not None}
+        return [x, y, waiting, ahead, self.whole], [x.shape[1], len(y)], flags
+
+
+def _launch(
+    read: _Read,
+    shift: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    silu: bool,
+    laid: int,
+    scale: Tensor | None,
+) -> Tensor:
+    x = read.whole
     b, channels, height, width = x.shape
     out = _empty(x, laid, scale)
     rows = height * width
     shifted = shift is not None
     repeats = 1 if shift is None else b // shift.shape[0]
-    shift = weight if shift is None else shift.contiguous()
-    eight, scale = scale is not None, weight if scale is None else scale
+    shift = weight[None] if shift is None else shift if shift.stride(1) == 1 else shift.contiguous()
+    apart = shift.stride(0)
+    flags = {"LAID": laid, "EIGHT": scale is not None, "SHIFTED": shifted, "SILU": silu}
+    scale = weight if scale is None else scale
+    given, counts, kind = read.arguments()
 
     held = triton.next_power_of_2(rows)
     block = _block(channels, groups, max(NARROWEST, min(128, WHOLE // held)))
@@ -90,9 +152,8 @@ def forward(
     full = block.width == block.together * block.size
     if numbers <= WHOLE << full:
         norm_whole[block.count, b](
-            x, shift, weight, bias, scale, out, rows, groups, repeats, width, eps, LAID=laid, EIGHT=eight,
-            SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=held,
-            num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
+            *given, shift, weight, bias, scale, out, rows, groups, *counts, repeats, apart, width, eps,
+            **kind, **flags, **_lanes(block), ROWS=held, num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
         )  # fmt: skip
         return out
     block = _block(channels, groups, 256)
@@ -105,15 +166,21 @@ def forward(
     length, chunks = _parts(rows, min(MOST_CHUNKS, programs // together, part * block.size // 8), tile)
     means, squares = torch.empty((2, b, groups, chunks), dtype=torch.float32, device=x.device)
     norm_statistics[block.count, chunks, b](
-        x, shift, means, squares, rows, groups, repeats, length, chunks,
-        SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
+        *given, shift, means, squares, rows, groups, *counts, repeats, apart, length, chunks,
+        **kind, SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
     )  # fmt: skip
     norm_apply[block.count, parts, b](
-        x, shift, weight, bias, scale, means, squares, out, rows, groups, repeats, length, chunks, part, width, eps,
-        LAID=laid, EIGHT=eight, SHIFTED=shifted, SILU=silu, **_lanes(block), ROWS=tile,
-        CHUNKS=32 if chunks <= 32 else 128, num_warps=4,
+        x, shift, weight, bias, scale, means, squares, out, rows, groups, repeats, apart, length, chunks, part, width,
+        eps, **flags, **_lanes(block), ROWS=tile, CHUNKS=32 if chunks <= 32 else 128, num_warps=4,
     )  # fmt: skip
     return out
+
+
+def _whole(x: Tensor, y: Tensor, beside: bool) -> Tensor:
+    """Memory for what becomes of two parts."""
+    channels = x.shape[1] + (y.shape[1] if beside else 0)
+    shape = len(x), channels, *x.shape[2:]
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _tile(pictures: int, numbers: int) -> tuple[int, int]:
@@ -150,3 +217,12 @@ group_norm_op = operation("group_norm")(forward)
 @group_norm_op.faked
 def _(x, shift, weight, bias, groups, eps, silu, laid=0, scale=None):  # noqa: ARG001
     return _empty(x, laid, scale)
+
+
+group_norm_of_parts_op = operation("group_norm_of_parts")(forward_of_parts)
+
+
+@group_norm_of_parts_op.faked
+def _(x, y, waiting, ahead, beside, shift, weight, bias, groups, eps, silu, laid=0, scale=None):  # noqa: ARG001
+    whole = _whole(x, y, beside)
+    return whole, _empty(whole, laid, scale)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from kinescribe.ops.convolution import Waiting, add
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import LARGEST, LEAST, KernelCopy, kernel_copy_of
+from kinescribe.ops.parts import Parts, first
 from kinescribe.ops.select import products_serve
 from kinescribe.ops.tiles import MULTIPROCESSORS, convolution_pays, convolution_tile
 
@@ -42,43 +43,46 @@ def quantise(x: Float[Tensor, "*n"], scale: Float32[Tensor, ""]) -> Shaped[Tenso
 
 def normed_convolution(
     norm: GroupNorm,
-    x: Float[Tensor, "b c h w"],
+    x: Float[Tensor, "b c h w"] | Parts,
     shift: Float[Tensor, "a c"] | None,
     kernel: Float[Tensor, "o c y x"],
     onto: Callable[[], Onto] | None = None,
-) -> Float[Tensor, "b o h w"] | None:
-    """The convolution by ``kernel``, without bias, of the norm of ``x`` with ``shift``; channels-last, same size.
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b o h w"]] | None:
+    """The whole of ``x``, and the convolution by ``kernel``, without bias, of its norm with ``shift``.
 
-    Added to what it comes ``onto``, if given, which is asked for last. By the copy that the kernel has here and now, or
-    as our product of taps where that is the fastest way in 16 bits; None where others are. Without a GPU the 8-bit
-    numbers are multiplied in float32. For inference: None where gradients are wanted.
+    Channels-last, same size; added to what it comes ``onto``, if given, which is asked for last. By the copy that the
+    kernel has here and now, or as our product of taps where that is the fastest way in 16 bits; None, with ``x`` as it
+    was, where others are. Without a GPU the 8-bit numbers are multiplied in float32. For inference: None where
+    gradients are wanted.
     """
     if torch.is_grad_enabled() or norm.training:
         return None
-    copy = kernel_copy_of(kernel)
-    if products_serve(x, kernel, norm.weight, norm.bias, shift):
+    copy, one = kernel_copy_of(kernel), first(x)
+    if products_serve(one, kernel, norm.weight, norm.bias, shift):
         (b, _, h, w), (o, c, tall, wide) = x.shape, kernel.shape
         sizes, taps = (b, h, w), (o, tall, wide, c)
         from kinescribe.ops.taps_triton import convolve_op
 
         if copy is not None and convolution_tile(sizes, taps, 1) is not None:
-            numbers = norm.in_eight_bits(x, shift, copy.norm_scale)
-            return convolve_op(numbers, copy.taps, x.dtype, copy.scale, *(onto() if onto else ()))
-        if convolution_pays(sizes, taps) and _as_measured(x.device):
-            rows = kernel.permute(0, 2, 3, 1)
-            return convolve_op(norm(x, shift), rows, x.dtype, None, *(onto() if onto else ()))
+            rows, scale, norm_scale = copy.taps, copy.scale, copy.norm_scale
+        elif convolution_pays(sizes, taps) and _as_measured(one.device):
+            rows, scale, norm_scale = kernel.permute(0, 2, 3, 1), None, None
+        else:
+            return None
+        x, numbers = norm.reading(x, shift, scale=norm_scale)
+        return x, convolve_op(numbers, rows, x.dtype, scale, *(onto() if onto else ()))
+    if copy is None or one.device.type != "cpu":
         return None
-    if copy is None or x.device.type != "cpu":
-        return None
-    numbers = quantise(norm(x, shift), copy.norm_scale).float()
+    x, normed = norm.reading(x, shift)
+    numbers = quantise(normed, copy.norm_scale).float()
     multiplied = copy.taps.float().permute(0, 3, 1, 2)
     padding = multiplied.shape[2] // 2, multiplied.shape[3] // 2
     out = F.conv2d(numbers, multiplied, padding=padding) * copy.scale
     out = out.to(x.dtype).contiguous(memory_format=torch.channels_last)
     if onto is None:
-        return out
+        return x, out
     stream, bias, ahead = onto()
-    return add(stream, out, bias, ahead)
+    return x, add(stream, out, bias, ahead)
 
 
 def _as_measured(device: torch.device) -> bool:

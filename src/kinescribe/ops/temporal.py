@@ -71,13 +71,6 @@ def channels_last(x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def joined(x: Float[Tensor, "b c f h w"], y: Float[Tensor, "b k f h w"]) -> Float[Tensor, "b ck f h w"]:
-    """The channels of both, channels-last; pixel by pixel, for which a GPU's library has a fast kernel."""
-    b, _, f, h, w = x.shape
-    rows = [rearrange(part, "b c f h w -> (b f h w) c") for part in (x, y)]
-    return rearrange(torch.cat(rows, 1), "(b f h w) c -> b c f h w", b=b, f=f, h=h)
-
-
 def pictures(x: Float[Tensor, "b c f h w"]) -> Float[Tensor, "bf c h w"]:
     """One picture a row; a view when ``x`` lies channels-last."""
     return rearrange(x, "b c f h w -> (b f) c h w")

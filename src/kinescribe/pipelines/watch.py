@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kinescribe.errors import NumbersError
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
+from kinescribe.ops.parts import Parts
 
 Call = tuple[Tensor, Tensor, Conditioning]
 Run = Callable[[Tensor, Tensor, Conditioning], Tensor]
@@ -87,6 +88,7 @@ def first_bad_module(unet: UNet, calls: list[Call]) -> str:
             result = output[0] if isinstance(output, tuple) else output
             # a bias may be added elsewhere than where its module is called
             seen = [*module.parameters(recurse=False), *([result] if isinstance(result, Tensor) else [])]
+            seen += result.held() if isinstance(result, Parts) else ()
             if not found and not all(bool(torch.isfinite(numbers).all()) for numbers in seen):
                 found.append(name)
 

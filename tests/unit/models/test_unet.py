@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from kinescribe.checkpoints.modelscope import UNET as FULL
-from kinescribe.models import unet
 from kinescribe.models.conditions import Conditioning, join
 from kinescribe.models.unet import UNet, sinusoid
-from kinescribe.ops import linear
+from kinescribe.ops import linear, parts
 from kinescribe.pipelines.watch import first_bad_module
 
 TINY = replace(
@@ -158,15 +157,15 @@ def test_what_comes_before_the_text_is_done_once_for_two_texts() -> None:
 def test_clips_lie_channels_last_all_the_way(clips: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, (x, t, one) = tiny(), inputs(clips)
     already: list[bool] = []
-    join_channels = unet.joined
+    join_channels = parts.joined
 
-    def spy(*parts: Tensor) -> Tensor:
+    def spy(*both: Tensor) -> Tensor:
         already.extend(
-            part.is_contiguous(memory_format=torch.channels_last_3d) and part.stride(1) == 1 for part in parts
+            part.is_contiguous(memory_format=torch.channels_last_3d) and part.stride(1) == 1 for part in both
         )
-        return join_channels(*parts)
+        return join_channels(*both)
 
-    monkeypatch.setattr(unet, "joined", spy)
+    monkeypatch.setattr(parts, "joined", spy)
     model(x, t, join(one, Conditioning(tokens=one.tokens + 1)))
     assert already == [True] * 8  # both inputs of each block of the decoder
 

@@ -13,10 +13,10 @@ from kinescribe.models.unet import UNet
 from kinescribe.models.vae import AutoencoderKL, VAEConfig
 from kinescribe.models import blocks, transformer
 from kinescribe.models import unet as unet_module
-from kinescribe.ops import attention, convolution, group_norm, layer_norm, linear, temporal, upsample
+from kinescribe.ops import attention, convolution, group_norm, layer_norm, linear, parts, temporal, upsample
 from kinescribe.ops.convolution_triton import add_biased_op
 from kinescribe.ops.frame_attention_triton import frame_attention_op
-from kinescribe.ops.group_norm_triton import group_norm_op
+from kinescribe.ops.group_norm_triton import group_norm_of_parts_op, group_norm_op
 from kinescribe.ops.kept import Keeps
 from kinescribe.ops.layer_norm_triton import add_layer_norm_op, layer_norm_op
 from kinescribe.ops.upsample_triton import place_op
@@ -44,7 +44,8 @@ def noted(x, weight, bias, *out):
 
 
 transformer.linear_geglu = noted
-OPS = (add_biased_op, frame_attention_op, group_norm_op, add_layer_norm_op, layer_norm_op, place_op)
+OPS = (add_biased_op, frame_attention_op, group_norm_op, group_norm_of_parts_op, add_layer_norm_op, layer_norm_op,
+       place_op)
 for op in OPS:
     serve(op)
 torch.manual_seed(0)
@@ -59,7 +60,7 @@ x, t = torch.randn(2, 4, 5, 6, 4), torch.tensor([7.0, 300.0])
 told = Conditioning(tokens=torch.randn(4, 9, 24))
 with torch.inference_mode():
     plain, pictures = unet(x, t, told), vae.decode(x[0].transpose(0, 1))
-    for module in (convolution, group_norm, layer_norm, linear, upsample):
+    for module in (convolution, group_norm, layer_norm, linear, parts, upsample):
         module.kernels_serve = lambda *_: True
     attention.frame_attention_version = lambda *_: "kernel"
     upsample.phases_pay = blocks.windows_serve = lambda *_: True

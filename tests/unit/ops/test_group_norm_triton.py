@@ -8,6 +8,7 @@ SCRIPT = """
 import torch
 from kinescribe.ops import group_norm_triton as kernels
 from kinescribe.ops.group_norm import group_norm_reference
+from kinescribe.ops.parts import joined
 from kinescribe.ops.temporal import windows
 
 def check(shape, groups, *, shifts=0, silu=True, mean=0.0, first=0.0, dtype=torch.float32, bound=2e-7):
@@ -39,6 +40,19 @@ def check_windows(shape):
     apart = (found.float() * scale - plain).abs()
     assert (apart <= plain.abs() / 7 + scale / 64).float().mean() > 0.9
 
+def check_parts(b, c, h, w, groups, *, beside=0, others=0, shifts=0, ahead=False, laid=0, dtype=torch.float32):
+    x, y = torch.randn(b, c, h, w).to(dtype), torch.randn(others or b, beside or c, h, w).to(dtype)
+    x, y = (part.contiguous(memory_format=torch.channels_last) for part in (x, y))
+    waiting, coming = torch.randn(2, 1, c).to(dtype)
+    shift = torch.randn(shifts, 2 * (c + beside)).to(dtype)[:, :c + beside] if shifts else None
+    # rows of the shift lie further apart than they are long
+    norm = *torch.randn(2, c + beside).to(dtype), groups, 1e-5, True, laid
+    wanted = x.float() + y.float() + waiting.float()[:, :, None, None] if not beside else joined(x, y)
+    wanted = (wanted + coming.float()[:, :, None, None] if ahead else wanted).to(dtype)
+    whole, out = kernels.forward_of_parts(x, y, waiting, coming if ahead else None, bool(beside), shift, *norm)
+    assert torch.equal(whole, wanted) and whole.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(out, kernels.forward(wanted, shift, *norm))
+
 torch.manual_seed(0)
 # held whole: groups of 10, 15 and 5 channels; one number; a mean a hundred deviations away
 check((2, 40, 3, 5), 4, silu=False)
@@ -48,12 +62,17 @@ check((2, 20, 3, 3), 4, shifts=2, mean=100.0, bound=2e-5)
 check((1, 64, 24, 30), 8)  # no lane idle: 1024 x 32 numbers
 for shape in ((2, 40, 3, 5), (1, 8, 1, 4), (1, 20, 2, 1)):
     check_windows(shape)
+check_parts(2, 40, 3, 5, 4)
+check_parts(4, 12, 3, 3, 4, beside=8, others=2, shifts=2)
 # in two launches: ragged rows, more chunks than are joined at a time, half precision
 kernels.WHOLE = 0
 check((1, 40, 31, 9), 4)
 check((2, 6, 2, 2), 1)
 for shape in ((2, 40, 5, 31), (1, 8, 1, 4)):
     check_windows(shape)
+check_parts(4, 20, 4, 5, 4, ahead=True, shifts=2, dtype=torch.float16)
+check_parts(2, 20, 5, 13, 4, beside=12, others=1)
+check_parts(2, 20, 4, 6, 4, laid=2)
 check((4, 30, 12, 13), 3, shifts=2, mean=30.0, bound=1e-5)
 check((1, 40, 128, 96), 4, first=100.0, bound=1e-4)  # the row that distances are taken from lies far from all others
 kernels._tile = lambda *_: (256, 10**6)
@@ -77,13 +96,16 @@ from kinescribe.ops import group_norm_triton as kernels
 for channels in (320, 1280, 128):
     block = kernels._block(channels, 32, 256)
     lanes = {**kernels._lanes(block), "ROWS": 4096 // block.width}
-    build(kernels.norm_statistics, SHIFTED=False, **lanes)
+    for parts in (0, 1, 2):
+        build(kernels.norm_statistics, PARTS=parts, AHEAD=True, SHIFTED=False, **lanes)
     whole = {**lanes, "ROWS": 64}
     for laid, chunks in ((0, 32), (1, 128), (2, 128)):
         flags = {"LAID": laid, "EIGHT": False, "SHIFTED": True, "SILU": True}
         build(kernels.norm_apply, CHUNKS=chunks, **flags, **lanes)
-        build(kernels.norm_whole, warps=8, **flags, **whole)
+        build(kernels.norm_whole, warps=8, PARTS=laid, AHEAD=False, **flags, **whole)
     flags, kinds = {**flags, "LAID": 0, "EIGHT": True}, {"out_ptr": "*fp8e4nv", "scale_ptr": "*fp32"}
     assert "e4m3x2" in build(kernels.norm_apply, generations=(90,), kinds=kinds, CHUNKS=32, **flags, **lanes)
-    assert "e4m3x2" in build(kernels.norm_whole, warps=8, generations=(90,), kinds=kinds, **flags, **whole)
+    assert "e4m3x2" in build(
+        kernels.norm_whole, warps=8, PARTS=0, AHEAD=False, generations=(90,), kinds=kinds, **flags, **whole
+    )
 """)

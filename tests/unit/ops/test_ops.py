@@ -24,7 +24,6 @@ from kinescribe.ops.temporal import (
     TemporalConv,
     channels_last,
     clips,
-    joined,
     pictures,
     temporal_conv_reference,
     windows,
@@ -148,14 +147,6 @@ def test_temporal_convolution_equals_the_three_dimensional_one(frames: int) -> N
     flat = conv(rearrange(x, "b c f h w -> b c f (h w)"))
     out = rearrange(flat, "b c f (h w) -> b c f h w", h=3)
     torch.testing.assert_close(out, temporal_conv_reference(x, conv.weight, conv.bias))
-
-
-@pytest.mark.parametrize("clips", [1, 2])
-def test_joined_channels_lie_innermost(clips: int) -> None:
-    x, y = torch.randn(clips, 3, 2, 4, 5), torch.randn(clips, 2, 2, 4, 5)
-    found = joined(channels_last(x), y)
-    assert torch.equal(found, torch.cat([x, y], 1))
-    assert found.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize("laid", [1, 2])

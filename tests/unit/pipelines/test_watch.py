@@ -1,11 +1,14 @@
 import pytest
 import torch
+from torch import Tensor, nn
 
 from conftest import tiny_components
 from kinescribe.errors import NumbersError
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
-from kinescribe.pipelines.watch import Call, Watched
+from kinescribe.ops.parts import Parts, whole
+from kinescribe.ops.temporal import clips, pictures
+from kinescribe.pipelines.watch import Call, Watched, first_bad_module
 
 GOOD, BAD = torch.zeros(2), torch.tensor([0.0, torch.inf])
 
@@ -51,3 +54,18 @@ def test_the_module_is_found_in_the_calls_of_the_bad_step_not_of_the_one_after(u
         watched(*asked(torch.nan))  # what a bad step leaves is bad from the first module on
         with pytest.raises(NumbersError, match=r"step 1 of 2 .*up\.0\.blocks\.0\.residual\.conv2\)"):
             watched.after(2, BAD)
+
+
+def test_what_a_module_gives_in_parts_is_looked_at_too(unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    middle = unet.middle.forward
+
+    class InParts(nn.Module):
+        def forward(self, x: Tensor) -> Parts:
+            return Parts(pictures(x), pictures(x) / 0, beside=False)
+
+    unet.middle.inside = InParts()  # type: ignore[assignment]
+    monkeypatch.setattr(
+        unet.middle, "forward", lambda *given: clips(whole(unet.middle.inside(middle(*given))), 1)
+    )  # type: ignore[operator]
+    with torch.inference_mode():
+        assert first_bad_module(unet, [asked()]) == "middle.inside"
