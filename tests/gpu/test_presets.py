@@ -24,6 +24,7 @@ from kinescribe.ops.linear_fp8 import (
     quantise_rows_reference,
 )
 from kinescribe.ops.normed_convolution import kernel_copied, normed_convolution
+from kinescribe.ops.normed_linear import linear_behind, norm_before
 from kinescribe.ops.packed import together
 from kinescribe.ops.select import has_eight_bit_units, products_serve
 from kinescribe.ops.tiles import GATED_FP8, GATED_FP8_NARROW, linear_tile_fp8
@@ -140,6 +141,34 @@ def test_products_behind_a_norm_are_those_of_the_same_numbers(m: int, width: int
                     out[:, width:],
                 )  # fmt: skip
                 assert error(out[:, width:], up, gate=True) < 2e-2 and bool((out[:, :width] == 7).all())
+
+
+@needs_units
+@HALF
+@pytest.mark.parametrize(
+    ("sizes", "o"),
+    [((32, 320, 32, 32), 320), ((2, 320, 16, 1024), 512), ((2, 1280, 16, 64), 1280), ((3, 64, 7, 16), 128)],
+)
+@torch.inference_mode()
+def test_a_linear_layer_behind_a_group_norm(
+    sizes: tuple[int, int, int, int], o: int, dtype: torch.dtype
+) -> None:
+    c = sizes[1]
+    norm = GroupNorm(32, c, eps=1e-6).eval().to("cuda", dtype)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    layer = nn.Linear(c, o).to("cuda", dtype)
+    x = torch.randn(sizes, device="cuda").to(dtype).contiguous(memory_format=torch.channels_last)
+    copy = kernel_copied(layer.weight, norm.weight, norm.bias)
+    with in_eight_bits(Copies({layer.weight: copy})):
+        _, rows = norm_before(layer, norm, x, None)
+        found = linear_behind(layer, rows, dtype)
+    wanted = F.linear(rows.double() * copy.norm_scale, copy.taps.double().flatten(1) * copy.kernel_scale)
+    wanted += layer.bias.double()
+    assert rows.dtype == torch.float8_e4m3fn and found.shape == wanted.shape and found.dtype == dtype
+    assert float((found.double() - wanted).norm() / wanted.norm()) < 2e-2
+    exact = layer(norm(x).permute(0, 2, 3, 1)).double()
+    assert float((found.double() - exact).norm() / exact.norm()) < 0.06
 
 
 @needs_taps

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from kinescribe.models.conditions import spread
@@ -21,6 +21,7 @@ from kinescribe.ops.linear import (
     linear_onto,
 )
 from kinescribe.ops.linear_fp8 import Rows8, rearranged
+from kinescribe.ops.normed_linear import linear_behind, norm_before
 from kinescribe.ops.packed import together
 from kinescribe.ops.parts import Parts, viewed, whole
 from kinescribe.ops.slices import in_slices, rows_at_once
@@ -193,8 +194,9 @@ class SpatialTransformer(Transformer):
         def by_clip(z: Tensor) -> Tensor:
             return spread(rearrange(z, "(s f) n c -> s (f n) c", s=s), b)
 
-        flat, y = self.norm.reading(viewed(x, pictures), None if ending is None else ending.undo)
-        y = self.project_in(rearrange(y, "sf c h w -> sf (h w) c"))
+        undo = None if ending is None else ending.undo
+        flat, y = norm_before(self.project_in, self.norm, viewed(x, pictures), undo)
+        y = linear_behind(self.project_in, y.flatten(1, 2), flat.dtype)
         y, read = layer.looked(y)
         y, read = by_clip(y), rearranged(by_clip, read)
         y, read = self.add_last(y, layer.attention2(read, keys), ending)
@@ -222,15 +224,15 @@ class TemporalTransformer(Transformer):
         """
         b, _, f, h, w = x.shape
         x = rearrange(x, "b c f h w -> b c f (h w)")
-        y = rearrange(self.norm(x, None if ending is None else ending.undo), "b c f n -> b f n c")
+        x, y = norm_before(self.project_in, self.norm, x, None if ending is None else ending.undo)
         x = rearrange(x, "b c f n -> b f n c")
-        y = in_slices(lambda part: self._pixels(part, ending), y, 2, rows_at_once() // (b * f))
+        y = in_slices(lambda part: self._pixels(part, x.dtype, ending), y, 2, rows_at_once() // (b * f))
         y = self.leave(x, y, ending)
         return rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
 
-    def _pixels(self, y: Float[Tensor, "b f n c"], ending: Ending | None) -> Tensor:
+    def _pixels(self, y: Shaped[Tensor, "b f n c"], dtype: torch.dtype, ending: Ending | None) -> Tensor:
         layer = self.layer
-        y = self.project_in(y)
+        y = linear_behind(self.project_in, y, dtype)
         y, read = layer.looked(y)
         y, read = self.add_last(y, layer.attention2(read), ending)
         return self.feed(read, y, ending)

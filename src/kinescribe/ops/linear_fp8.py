@@ -44,14 +44,16 @@ class Copy:
 
 @dataclass(frozen=True, eq=False)
 class KernelCopy:
-    """The kernel of a convolution in 8 bits, see ``ops.normed_convolution``, with one scale for all.
+    """The kernel of a convolution in 8 bits, see ``ops.normed_convolution``, with one scale for all; a linear layer
+    behind a group norm counts as one of one pixel.
 
     ``norm_scale`` is that of the numbers it multiplies, and ``scale`` that of their products.
     """
 
     taps: Shaped[Tensor, "o y x c"]
-    scale: Float32[Tensor, ""]
+    kernel_scale: Float32[Tensor, ""]
     norm_scale: Float32[Tensor, ""]
+    scale: Float32[Tensor, ""]
 
 
 @dataclass(frozen=True, eq=False)

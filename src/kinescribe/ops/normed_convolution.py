@@ -25,14 +25,18 @@ DEVIATIONS = 16.0
 
 
 def kernel_copied(
-    kernel: Float[Tensor, "o c y x"], norm_weight: Float[Tensor, " c"], norm_bias: Float[Tensor, " c"]
+    kernel: Float[Tensor, "o c y x"] | Float[Tensor, "o c"],
+    norm_weight: Float[Tensor, " c"],
+    norm_bias: Float[Tensor, " c"],
 ) -> KernelCopy:
     """The kernel of a convolution in 8 bits, for numbers of the norm with that weight and bias."""
-    taps = kernel.detach().permute(0, 2, 3, 1).contiguous()
+    kernel = kernel.detach()
+    kernel = kernel if kernel.ndim == 4 else kernel[:, :, None, None]
+    taps = kernel.permute(0, 2, 3, 1).contiguous()
     most = DEVIATIONS * norm_weight.detach().float().abs() + norm_bias.detach().float().abs()
     ends = torch.stack(taps.aminmax()).float()  # no copy of the taps for that: memory may be tight
     scale, norm_scale = (x.abs().amax().clamp(min=LEAST) / LARGEST for x in (ends, most))
-    return KernelCopy(quantise(taps, scale), scale * norm_scale, norm_scale)
+    return KernelCopy(quantise(taps, scale), scale, norm_scale, scale * norm_scale)
 
 
 def quantise(x: Float[Tensor, "*n"], scale: Float32[Tensor, ""]) -> Shaped[Tensor, "*n"]:

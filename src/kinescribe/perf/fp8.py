@@ -1,8 +1,8 @@
 """A UNet's products behind norms in 8 bits: copies beside the weights, which stay as they are.
 
-What reads a norm, whose numbers are in 8 bits at no cost, has copies: queries, keys, values and the first layers of
-feed-forwards, and the convolutions of residual blocks. What other layers read nothing could bring into 8 bits on the
-way.
+What reads a norm, whose numbers are in 8 bits at no cost, has copies: the way into transformers, queries, keys, values
+and the first layers of feed-forwards, and the convolutions of residual blocks. What other layers read nothing could
+bring into 8 bits on the way.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kinescribe.errors import OptionError
 from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
-from kinescribe.models.transformer import SpatialTransformer, TransformerLayer
+from kinescribe.models.transformer import SpatialTransformer, Transformer, TransformerLayer
 from kinescribe.models.unet import UNet
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import Copies, Copy, KernelCopy, copied, copies_fit
@@ -32,7 +32,7 @@ def copies_of(unet: UNet) -> Copies:
 
     Those whose weights have been written to since are renewed in the same memory.
     """
-    groups = [*groups_of(unet), *convolutions_of(unet)]
+    groups = [*groups_of(unet), *normed_of(unet)]
     states = {group[0]: tuple((version_of(w), w.dtype, w.device) for w in group) for group in groups}
     copies, known = _HELD.get(unet, (Copies({}), {}))
     if _places(states) != _places(known):
@@ -72,15 +72,21 @@ def groups_of(unet: UNet) -> Iterator[Weights]:
         yield from (group for group in groups if all(map(copies_fit, group)))
 
 
-def convolutions_of(unet: UNet) -> Iterator[Weights]:
-    """The kernels of convolutions that have copies, each with weight and bias of the norm that it reads."""
+def normed_of(unet: UNet) -> Iterator[Weights]:
+    """The kernels of convolutions and the linear layers that have copies, each with weight and bias of the group norm
+    that it reads.
+    """
     for module in unet.modules():
-        pairs: list[tuple[nn.Conv2d, GroupNorm]] = []
+        pairs: list[tuple[nn.Conv2d | nn.Linear, GroupNorm]] = []
         if isinstance(module, ResidualBlock):
             pairs = [(module.conv1, module.norm1), (module.conv2, module.norm2)]
         elif isinstance(module, TemporalConvStage):
             pairs = [(module.conv, module.norm)]
-        yield from ((conv.weight, norm.weight, norm.bias) for conv, norm in pairs if taps_serve(conv.weight))
+        elif isinstance(module, Transformer):
+            pairs = [(module.project_in, module.norm)]
+        for layer, norm in pairs:
+            if (copies_fit if isinstance(layer, nn.Linear) else taps_serve)(layer.weight):
+                yield layer.weight, norm.weight, norm.bias
 
 
 def _narrow(unet: UNet) -> int | None:
@@ -91,7 +97,7 @@ def _narrow(unet: UNet) -> int | None:
 def copy_bytes(unet: UNet) -> int:
     """What the copies of a UNet take, with numbers or without."""
     linear = sum(weight.numel() + 8 * len(weight) for group in groups_of(unet) for weight in group)
-    return linear + sum(kernel.numel() + 8 for kernel, *_ in convolutions_of(unet))
+    return linear + sum(kernel.numel() + 12 for kernel, *_ in normed_of(unet))
 
 
 def require_eight_bits(device: torch.device, dtype: torch.dtype) -> None:
@@ -113,7 +119,8 @@ def _places(states: dict[Tensor, State]) -> dict[int, list[tuple[torch.dtype, to
 @torch.inference_mode(False)
 @torch.no_grad()
 def _made(group: Weights) -> Copy | KernelCopy:
-    return kernel_copied(*group) if group[0].ndim == 4 else copied(group)
+    read_a_group_norm = len(group) > 1 and group[1].ndim == 1
+    return kernel_copied(*group) if read_a_group_norm else copied(group)
 
 
 @torch.inference_mode()

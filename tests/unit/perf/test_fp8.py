@@ -12,7 +12,7 @@ from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops import layer_norm, linear, linear_fp8
 from kinescribe.ops.linear_fp8 import Rows8, in_eight_bits
-from kinescribe.perf.fp8 import convolutions_of, copies_of, copy_bytes, forget, groups_of, require_eight_bits
+from kinescribe.perf.fp8 import copies_of, copy_bytes, forget, groups_of, normed_of, require_eight_bits
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def test_layers_that_read_a_layer_norm_have_copies_and_no_others(unet: UNet) -> 
     assert of_text and copied == inside - of_text
 
 
-def test_convolutions_of_residual_blocks_have_copies_that_follow_their_norms_too(unet: UNet) -> None:
+def test_what_reads_a_group_norm_has_copies_that_follow_the_norm_too(unet: UNet) -> None:
     names = {id(weight): name for name, weight in unet.named_parameters()}
-    copied = {names[id(kernel)] for kernel, *_ in convolutions_of(unet)}
-    ends = ("conv1.weight", "conv2.weight", "conv.weight")
+    copied = {names[id(kernel)] for kernel, *_ in normed_of(unet)}
+    ends = ("conv1.weight", "conv2.weight", "conv.weight", "project_in.weight")
     of_blocks = {name for name in names.values() if name.endswith(ends) and "resample" not in name}
-    assert copied == of_blocks and len(copied) == 6 * len(unet.residuals)
+    assert copied == of_blocks and len(copied) == 6 * len(unet.residuals) + 2 * len(unet.spatials) + 1
     stage = unet.middle.enter.temporal.stages[1]
     copy = copies_of(unet).of[stage.conv.weight]
     memory, before = copy.norm_scale.data_ptr(), copy.norm_scale.clone()
