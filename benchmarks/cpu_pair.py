@@ -3,10 +3,9 @@
     python benchmarks/cpu_pair.py [--runs 5] [--steps N] [--out benchmarks/results/NAME.json]
 
 A clip at the model's own settings, from a prompt (theirs from its embeddings) to uint8 frames. Both are measured in
-float32 and in bfloat16, ours there with the autoencoder in float32, as it comes; each counts with the format in which
-it is faster. First both networks are compared in float32: the run stops if they do not agree. Theirs are filled
-through the table of names that our export uses; the export itself refuses Papercut, whose vocabulary is compact and
-whose first transformer has one head where their class has eight.
+float32 and in bfloat16; each counts with the format in which it is faster. First both networks are compared in float32:
+the run stops if they do not agree. Theirs are filled through the table of names that our export uses; the export itself
+refuses Papercut, whose vocabulary is compact and whose first transformer has one head where their class has eight.
 
 Every side has a process of its own: ours with what our command sets for threads and heap, theirs as Python comes, and
 once more with our settings, so that it is plain what these do. The first clip of a process is the one that a command

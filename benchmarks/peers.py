@@ -228,7 +228,7 @@ def outline(case: Case) -> Outline:
     """The sizes of a case's networks."""
     return Outline(
         spec=CATALOG[case.model], unet=case.unet, vae=case.vae, text=TEXT, conditions=case.conditions, vision=None,
-        dtype=torch.float16, side_dtype=torch.float16,
+        dtype=torch.float16, tower_dtype=torch.float16,
     )  # fmt: skip
 
 

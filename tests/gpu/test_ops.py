@@ -32,7 +32,7 @@ from kinescribe.ops.parts import Parts, joined, side_by_side, summed
 from kinescribe.ops.select import frame_attention_version, kernels_serve, phases_pay, wide_head_pays
 from kinescribe.ops.temporal import TemporalConv
 from kinescribe.ops.tiles import ADDED, GATED, linear_tile
-from kinescribe.ops.upsample import phases, upsample_conv_by_phase, upsample_conv_reference
+from kinescribe.ops.upsample import UpsampleConv, phases, upsample_conv_by_phase, upsample_conv_reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -272,6 +272,7 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     if torch.cuda.get_device_capability()[0] == 9:
         taps = drawn(64, 3, 3, 64, dtype=half)
         checked[taps_triton.convolve_op] = (x, taps, half, None, x.clone(), first[None], None)
+        checked[taps_triton.enlarge_op] = (x, drawn(256, 2, 2, 64, dtype=half), first)
     for operation, arguments in checked.items():
         torch.library.opcheck(operation.known, arguments, test_utils=("test_schema", "test_faketensor"))
 
@@ -346,6 +347,43 @@ def test_enlargement_by_phase(c: int, h: int, w: int, dtype: torch.dtype) -> Non
 
 
 @HALF
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(
+    ("n", "c", "h", "w"),
+    [
+        (32, 1280, 4, 4), (32, 1280, 8, 8), (32, 640, 16, 16), (48, 1280, 5, 9), (48, 1280, 10, 18), (48, 640, 20, 36),
+        (16, 512, 32, 32), (2, 512, 64, 64), (2, 256, 128, 128), (9, 64, 7, 7),
+    ],
+)  # fmt: skip
+@needs_taps
+@torch.inference_mode()
+def test_enlargement_as_a_product_of_taps(
+    n: int, c: int, h: int, w: int, biased: bool, dtype: torch.dtype
+) -> None:
+    from kinescribe.ops.taps_triton import enlarge_op
+
+    x, weight = pictures(n, c, h, w, dtype=dtype), drawn(c, c, 3, 3, dtype=dtype).mul_((9 * c) ** -0.5)
+    bias = drawn(c, dtype=dtype) if biased else None
+    exact = upsample_conv_reference(x.float(), weight.float(), None if bias is None else bias.float())
+    kernels = phases(weight)
+    found = enlarge_op(x, kernels.permute(0, 2, 3, 1), bias)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert relative(found, exact) < 2 * BOUNDS[dtype]
+    assert torch.equal(found, upsample_conv_by_phase(x, kernels, bias))
+
+
+@needs_taps
+@torch.no_grad()
+def test_small_pictures_are_enlarged_by_the_product_where_phases_are_kept() -> None:
+    module = UpsampleConv(1280).to("cuda", torch.float16)
+    x = pictures(32, 1280, 4, 4, dtype=torch.float16)
+    by_product = upsample_conv_by_phase(x, phases(module.weight), module.bias)
+    assert not phases_pay(x, module.weight) and not torch.equal(module.enlarged(x), by_product)
+    module.keep()
+    assert torch.equal(module.enlarged(x), by_product)
+
+
+@HALF
 @pytest.mark.parametrize(
     ("sizes", "o"),
     [
@@ -396,7 +434,7 @@ def test_a_temporal_convolution_as_a_product_of_windows(c: int, f: int, p: int, 
     )
     exact = F.conv2d(normed, conv.weight.double(), padding=(1, 0))
     for laid in (1, 2):
-        assert relative(conv.over(norm.windows(x, waiting, laid)), exact) < 2 * BOUNDS[dtype]
+        assert relative(conv.over(norm.reading(x, waiting, laid=laid)[1]), exact) < 2 * BOUNDS[dtype]
 
 
 @HALF

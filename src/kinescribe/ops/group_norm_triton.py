@@ -24,7 +24,8 @@ BY_FOUR_WARPS = 8192
 """Numbers up to which a program has four warps; with eight, fewer of its size fit into the registers at once."""
 SMALL = 1 << 22
 CACHED = 1 << 25
-"""Sizes of a tensor, in numbers, that want other programs: the larger no longer fits the cache of a large GPU."""
+LARGE = 1 << 26
+"""Sizes of a tensor, in numbers, that want other programs: from the second on it no longer fits the cache of a large GPU."""
 MOST_CHUNKS = 256
 """Every program of :func:`norm_apply` reads the statistics of all chunks of its groups."""
 NARROWEST = 32
@@ -157,7 +158,7 @@ def _launch(
         )  # fmt: skip
         return out
     block = _block(channels, groups, 256)
-    numbers, programs = _tile(b, x.numel())
+    numbers, programs = _tile(b, x.numel(), read.kind)
     if block.count * b * MOST_CHUNKS < programs // 2:  # one large picture of few channels
         block = _block(channels, groups, 64)
     tile, together = max(1, numbers // block.width), block.count * b
@@ -183,11 +184,16 @@ def _whole(x: Tensor, y: Tensor, beside: bool) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _tile(pictures: int, numbers: int) -> tuple[int, int]:
+def _tile(pictures: int, numbers: int, parts: int) -> tuple[int, int]:
     """Numbers a program reads at a time, with the next ones on their way; and how many programs are aimed at.
 
-    As the sweep of an H200 chose, see benchmarks/results/2026-11-22_h200_group_norm_sweep.txt.
+    As the sweeps of an H200 chose, see benchmarks/results/2026-11-22_h200_group_norm_sweep.txt and, for what comes in
+    ``parts``, 2026-11-22_h200_parts.txt.
     """
+    if parts == 1:
+        return 4096, 512 if numbers >= LARGE else 1024
+    if parts == 2:
+        return 2048, 1024 if numbers > CACHED else 512
     return 2048 if numbers <= SMALL else 4096, 1024 if pictures == 1 and numbers > CACHED else 512
 
 

@@ -1,5 +1,6 @@
 """Which tile a matrix product of ours uses, by its size; or none, and the library multiplies."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -96,8 +97,10 @@ MULTIPROCESSORS = 132
 """Of the GPU that the times are from."""
 MOST_PARTS = 6
 """As many as were measured."""
-MOST_IDLE = 1.5
-"""Boxes that hold more than so many times the pixels there are do not pay."""
+MOST_IDLE, MOST_IDLE_ENLARGING = 1.5, 1.3
+"""Boxes that hold more than so many times the pixels there are do not pay; nor so many where pictures are enlarged."""
+WIDE, FEW_STEPS = 256, 16
+"""Channels of a wide tile; and steps of 128 bytes, of which one is no quicker than a narrow one."""
 SMALL_PICTURE = 64
 """Pixels below which the library makes 350 to 570 TFLOP/s, where at most sizes it makes 600 to 750."""
 MOST_STANDING = 0.06
@@ -119,18 +122,39 @@ def convolution_tile(sizes: Sizes, taps: Taps, size: int) -> ConvolutionTile | N
     The quickest by the times of :data:`WAYS`, which are from benchmarks/results/2026-11-22_h200_taps.txt.
     The family's widths are multiples of 320: with so many channels a tile, what is read for it is read least often.
     """
+    return None if _idle(sizes) > MOST_IDLE else _quickest(sizes, taps, size, WAYS)
+
+
+@lru_cache
+def enlarging_tile(sizes: Sizes, taps: Taps, size: int) -> ConvolutionTile | None:
+    """The tile for four kernels of 2 x 2, one behind the other, at the same pixels; its channels are of one of them.
+
+    As measured, wide tiles are quicker there than :data:`WAYS` has it, unless they are of few steps, see
+    benchmarks/results/2026-11-22_h200_enlarged.txt.
+    """
+    if _idle(sizes) > MOST_IDLE_ENLARGING:
+        return None
+    few = taps[1] * taps[2] * taps[3] * size // 128 <= FEW_STEPS
+    wide = None if few else _quickest(sizes, taps, size, [way for way in WAYS if way.n >= WIDE], sets=4)
+    return wide or _quickest(sizes, taps, size, WAYS, sets=4)
+
+
+def _quickest(
+    sizes: Sizes, taps: Taps, size: int, ways: Iterable[_Way], sets: int = 1
+) -> ConvolutionTile | None:
+    """The tile that takes the least time of those that fit."""
     (n, tall, wide, c), rows = taps, prod(sizes)
     whole = c * size % 128 == 0
     k = (128 if whole else 64) // size
     box, boxes = _box(sizes)
-    if c % k or boxes * PIXELS > MOST_IDLE * rows:
+    if c % k:
         return None
     steps = tall * wide * c // k
     found: list[tuple[float, ConvolutionTile]] = []
-    for way in WAYS:
+    for way in ways:
         channels, together = way.n + way.beside, len(way.steps)
         for parts in range(1, MOST_PARTS + 1):
-            if n % channels or steps % parts:
+            if n % (sets * channels) or steps % parts:
                 continue
             full, last = divmod(boxes * n // channels * parts, together * MULTIPROCESSORS)
             waves = [together] * full + ([-(-last // MULTIPROCESSORS)] if last else [])
@@ -142,6 +166,11 @@ def convolution_tile(sizes: Sizes, taps: Taps, size: int) -> ConvolutionTile | N
                 (taken, ConvolutionTile(box, way.n, way.beside, k, way.warps, stages, together, parts))
             )
     return min(found, key=lambda one: one[0])[1] if found else None
+
+
+def _idle(sizes: Sizes) -> float:
+    """How many times the pixels there are the boxes hold."""
+    return _box(sizes)[1] * PIXELS / prod(sizes)
 
 
 @lru_cache

@@ -25,7 +25,7 @@ from kinescribe.models.vision import VisionConfig
 class Outline:
     """The sizes of a model's networks and their number formats; None for those that it does not have.
 
-    ``dtype`` is that of the UNet and the conditions, ``side_dtype`` that of all others.
+    ``tower_dtype`` is that of the text and image towers, ``dtype`` that of all others.
     """
 
     spec: ModelSpec
@@ -35,7 +35,7 @@ class Outline:
     conditions: ImageConditionsConfig | None
     vision: VisionConfig | None
     dtype: torch.dtype
-    side_dtype: torch.dtype
+    tower_dtype: torch.dtype
 
     @property
     def parts(self) -> tuple[PartName, ...]:
@@ -50,7 +50,7 @@ class Outline:
 
     def dtype_of(self, part: PartName) -> torch.dtype:
         """The number format of a network."""
-        return self.dtype if part in ("unet", "conditions") else self.side_dtype
+        return self.tower_dtype if part in ("text", "vision") else self.dtype
 
     def network(self, part: PartName) -> nn.Module:
         """A network without numbers."""
@@ -60,13 +60,13 @@ class Outline:
         return _network(config, self.dtype_of(part), filtered=filtered)
 
 
-def outline_of(source: Source, dtype: torch.dtype, side_dtype: torch.dtype) -> Outline:
+def outline_of(source: Source, dtype: torch.dtype, tower_dtype: torch.dtype) -> Outline:
     """The outline of a model on disk."""
     configs = {part.name: part.config for part in source.parts}
-    return _outline(source.spec, configs, dtype, side_dtype)
+    return _outline(source.spec, configs, dtype, tower_dtype)
 
 
-def published(spec: ModelSpec, dtype: torch.dtype, side_dtype: torch.dtype) -> Outline:
+def published(spec: ModelSpec, dtype: torch.dtype, tower_dtype: torch.dtype) -> Outline:
     """The outline of a published model that need not be on this computer: all share the sizes of the 1.7 B one."""
     family = family_of(spec)
     configs: dict[PartName, Config] = {"unet": unet_config(Path(), None, family), "vae": VAE}
@@ -74,7 +74,7 @@ def published(spec: ModelSpec, dtype: torch.dtype, side_dtype: torch.dtype) -> O
         configs["text"] = TEXT
     if spec.picture is not None:
         configs |= {"conditions": conditions_config(None, family), "vision": VIT_H}
-    return _outline(spec, configs, dtype, side_dtype)
+    return _outline(spec, configs, dtype, tower_dtype)
 
 
 def named_networks(components: Components) -> dict[PartName, nn.Module]:
@@ -92,15 +92,16 @@ def named_networks(components: Components) -> dict[PartName, nn.Module]:
 def loaded(components: Components) -> Outline:
     """The outline of a model that is loaded."""
     configs = {name: network.config for name, network in named_networks(components).items()}
-    side_dtype = components.vae.quantise.weight.dtype
-    return _outline(components.spec, configs, components.dtype, side_dtype)  # type: ignore[arg-type]
+    tower, dtype = components.text or components.vision, components.dtype
+    tower_dtype = dtype if tower is None else next(tower.parameters()).dtype
+    return _outline(components.spec, configs, dtype, tower_dtype)  # type: ignore[arg-type]
 
 
 def _outline(
-    spec: ModelSpec, configs: dict[PartName, Config], dtype: torch.dtype, side_dtype: torch.dtype
+    spec: ModelSpec, configs: dict[PartName, Config], dtype: torch.dtype, tower_dtype: torch.dtype
 ) -> Outline:
     every = {"text": None, "conditions": None, "vision": None} | configs
-    return Outline(spec=spec, dtype=dtype, side_dtype=side_dtype, **every)  # type: ignore[arg-type]
+    return Outline(spec=spec, dtype=dtype, tower_dtype=tower_dtype, **every)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=32)

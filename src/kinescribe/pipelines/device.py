@@ -55,10 +55,10 @@ def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def dtype_of_sides(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The number format of every network but the UNet, where that is asked for as ``name``: as :func:`pick_dtype`.
+def dtype_of_towers(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The number format of the text and image towers, where the UNet's is asked for as ``name``: as :func:`pick_dtype`.
 
-    On a CPU float32, unless bfloat16 is named: they are small beside the UNet, and bfloat16 would show as banding.
+    On a CPU float32, unless bfloat16 is named: they work once a clip, and short prompts gain nothing in bfloat16.
     """
     if device.type == "cpu" and name in ("auto", "float16"):
         return torch.float32

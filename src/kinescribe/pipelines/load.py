@@ -17,7 +17,7 @@ from kinescribe.perf.outline import outline_of
 from kinescribe.perf.plan import Device
 from kinescribe.pipelines import heap
 from kinescribe.pipelines.checks import require_kind
-from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype, spare_threads
+from kinescribe.pipelines.device import dtype_of_towers, pick_device, pick_dtype, spare_threads
 from kinescribe.pipelines.image_to_video import ImageToVideoPipeline
 from kinescribe.pipelines.memory import stage
 from kinescribe.pipelines.planning import known_free
@@ -108,11 +108,9 @@ def load(
         home = _home(model, where, number_format, budget, variant)
         components = load_components(model, device=home, dtype=number_format, variant=variant)
         components.memory, components.works_on = budget, where if home != where else None
-        sides = dtype_of_sides(dtype, where)
-        if sides != number_format:
-            for network in (components.vae, components.text, components.vision):
-                if network is not None:
-                    network.to(sides)
+        for tower in (components.text, components.vision):
+            if tower is not None:
+                tower.to(dtype_of_towers(dtype, where))
         components.unet.lay_together()
         if where.type == "cuda":
             for one in (components.unet, components.vae, components.conditions, components.vision):

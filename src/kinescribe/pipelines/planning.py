@@ -22,7 +22,7 @@ from kinescribe.perf.plan import Device, Plan, Rung, gb, ladder, need, planned, 
 from kinescribe.perf.presets import SPEEDS
 from kinescribe.perf.speed import speeds
 from kinescribe.pipelines.denoise import windows_of
-from kinescribe.pipelines.device import dtype_of_sides, pick_device, pick_dtype
+from kinescribe.pipelines.device import dtype_of_towers, pick_device, pick_dtype
 from kinescribe.pipelines.memory import free_on, leave_no_gaps
 from kinescribe.pipelines.settings import AnySettings, ClipSettings, Settings
 from kinescribe.pipelines.stages import say
@@ -164,12 +164,12 @@ def require_room(model: str, job: AnySettings, *, device: str, dtype: str, memor
     choose(outline, work, _held(there, work), memory)
 
 
-def outline_named(model: str, dtype: torch.dtype, side_dtype: torch.dtype) -> Outline:
+def outline_named(model: str, dtype: torch.dtype, tower_dtype: torch.dtype) -> Outline:
     """The outline of a model by name or folder; of one that is not on this computer as it was published."""
     spec = find_spec(model)
     if spec is not None and spec.sources and model_folder(spec) is None:
-        return published(spec, dtype, side_dtype)
-    return outline_of(describe(locate(model), variant=None, spec=None), dtype, side_dtype)
+        return published(spec, dtype, tower_dtype)
+    return outline_of(describe(locate(model), variant=None, spec=None), dtype, tower_dtype)
 
 
 def spec_named(model: str) -> ModelSpec:
@@ -186,7 +186,7 @@ def _outlook(
     model: str, where: torch.device, dtype: str, memory: Memory, *, here: bool
 ) -> tuple[Outline, Device]:
     """A model as ``load`` would load it, and what is free for it."""
-    outline = outline_named(model, pick_dtype(dtype, where), dtype_of_sides(dtype, where))
+    outline = outline_named(model, pick_dtype(dtype, where), dtype_of_towers(dtype, where))
     there = standing(where) if here else Device(kind=where.type, free=UNKNOWN)
     return outline, within(there, memory)
 

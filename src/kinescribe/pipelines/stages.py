@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from kinescribe.components import Components, Placement
@@ -151,12 +151,20 @@ def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[
 
     Numbers that are not finite are decoded once more in float32; raises ``NumbersError`` if that fails too.
     """
-    clips = [[to_uint8(images) for images in decode_clip(components, clip)] for clip in latents]
+    clips = [[part.numpy() for part in decode_clip(components, clip, to_uint8)] for clip in latents]
     return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in clips]
 
 
-def decode_clip(components: Components, clip: Float[Tensor, "c f y x"]) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """The pictures of one clip in order, a few at a time, in the autoencoder's dtype and about [-1, 1].
+def as_it_is(x: Tensor) -> Tensor:
+    """``x``."""
+    return x
+
+
+def decode_clip(
+    components: Components, clip: Float[Tensor, "c f y x"], become: Callable[[Tensor], Tensor] = as_it_is
+) -> Iterator[Shaped[Tensor, "n ..."]]:
+    """What the pictures of one clip ``become``, in order, a few at a time; ``n 3 h w``, in the autoencoder's dtype and
+    about [-1, 1], before.
 
     One at a time from the moment that memory runs out.
     """
@@ -164,7 +172,9 @@ def decode_clip(components: Components, clip: Float[Tensor, "c f y x"]) -> Itera
     pictures = rearrange(clip, "c f h w -> f c h w").float() * (1.0 / vae.config.scale)
     pixels = pictures.shape[-1] * pictures.shape[-2] * vae.config.factor**2
     return few_at_a_time(
-        lambda part: finite(vae, components.decode, pictures[part], "decoding", again=vae.decode),
+        lambda part: finite(
+            vae, components.decode, pictures[part], "decoding", again=vae.decode, become=become
+        ),
         len(pictures),
         pixels,
         "decoding",
@@ -199,15 +209,18 @@ def finite(
     doing: str,
     *,
     again: Callable[[Tensor], Tensor] | None = None,
+    become: Callable[[Tensor], Tensor] = as_it_is,
 ) -> Tensor:
     """``call``, which asks ``vae``, of ``x`` in its dtype; ``again``, or it, in float32 if the result is not finite.
 
-    Raises ``NumbersError`` if it is not finite then either.
+    What the result is to ``become`` is begun before a GPU is asked whether it is. Raises ``NumbersError`` if it is not
+    finite then either.
     """
     dtype = vae.quantise.weight.dtype
     result = call(x.to(dtype))
-    if bool(torch.isfinite(result).all()):
-        return result
+    sound, made = torch.isfinite(result).all(), become(result)
+    if bool(sound):
+        return made
     if dtype != torch.float32:
         say(
             f"{doing} in {str(dtype).removeprefix('torch.')} overflowed: {doing.removesuffix('ing')}ed again in float32"
@@ -215,18 +228,25 @@ def finite(
         vae.float()
         result = (again or call)(x.float())
         vae.to(dtype)
-        if bool(torch.isfinite(result).all()):
-            return result
+        sound, made = torch.isfinite(result).all(), become(result)
+        if bool(sound):
+            return made
     raise NumbersError(
         f"the autoencoder gave numbers that are not finite while {doing}, in float32 too: "
         "check the weights (kinescribe models check)"
     )
 
 
-def to_uint8(images: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """[-1, 1] to [0, 255], clamped and cut off (not rounded), as the original does."""
+def to_uint8(images: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
+    """[-1, 1] to [0, 255], clamped and cut off (not rounded), as the original does; in main memory.
+
+    From a GPU on their way there: they have arrived when it has been waited for.
+    """
     levels = ((images.float() * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
-    return rearrange(levels, "n c h w -> n h w c").cpu().numpy()
+    levels = rearrange(levels, "n c h w -> n h w c").contiguous()
+    if levels.device.type != "cuda":
+        return levels.cpu()
+    return torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True).copy_(levels, non_blocking=True)
 
 
 def warn_of_flatness(frames: UInt8[np.ndarray, "f h w 3"]) -> None:

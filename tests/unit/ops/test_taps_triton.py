@@ -41,9 +41,34 @@ for tile, (b, c, n, h, w), (tall, wide) in [
     assert (found - wanted).norm() / wanted.norm() < 1e-6, (tile, h, w)
 """
 
+ENLARGED = """
+from dataclasses import replace
+import torch
+from kinescribe.ops.taps_triton import convolve
+from kinescribe.ops.tiles import ConvolutionTile
+from kinescribe.ops.upsample import phases, upsample_conv_reference
+torch.manual_seed(0)
+whole = ConvolutionTile((1, 4, 8), n=32, beside=16, k=16, warps=4, stages=2, together=1, parts=1)
+# odd sizes, one pixel, ragged boxes, several pictures in one, sets of one tile and of two, parts, with bias and without
+for tile, (b, c, o, h, w), biased in [
+    (whole, (2, 32, 48, 5, 7), True),
+    (replace(whole, parts=4), (2, 32, 48, 3, 9), False),
+    (replace(whole, box=(8, 2, 2), n=16, beside=0), (5, 16, 32, 3, 3), False),
+    (replace(whole, box=(1, 1, 32), n=64, beside=0), (1, 16, 64, 3, 33), True),
+    (replace(whole, box=(8, 2, 2), parts=2), (9, 16, 96, 1, 1), True),
+]:
+    x = torch.randn(b, c, h, w).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(o, c, 3, 3), torch.randn(o)
+    wanted = upsample_conv_reference(x.double(), weight.double(), bias.double() if biased else None)
+    taps = phases(weight).permute(0, 2, 3, 1)
+    found = convolve(x, taps, torch.float32, tile, bias=bias if biased else None, times=2)
+    assert found.shape == wanted.shape and found.is_contiguous(memory_format=torch.channels_last)
+    assert (found - wanted).norm() / wanted.norm() < 1e-6, (tile, h, w)
+"""
+
 CODE = """
 from kinescribe.ops.taps_triton import JOINED, LEAST, _convolve, _join
-from kinescribe.ops.tiles import convolution_tile
+from kinescribe.ops.tiles import convolution_tile, enlarging_tile
 for shape in (
     ((32, 32, 32), (320, 3, 3, 320)), ((32, 8, 8), (1280, 3, 3, 2560)), ((32, 4, 4), (1280, 3, 3, 1280)),
     ((2, 16, 1024), (320, 3, 1, 320)), ((2, 16, 16), (1280, 3, 1, 1280)),
@@ -58,19 +83,38 @@ for shape in (
         alone = tile.parts == 1
         made = build(
             _convolve, warps=tile.warps, stages=tile.stages, generations=(90,), kinds=kinds, TALL=tall, WIDE=wide,
-            P=p, H=h, W=w, N=tile.n, BESIDE=tile.beside, K=tile.k, SCALED=alone, ONTO=alone, AHEAD=alone,
+            P=p, H=h, W=w, N=tile.n, BESIDE=tile.beside, K=tile.k, SCALED=alone, ONTO=alone, BIASED=alone, AHEAD=alone,
+            TIMES=1,
         )
         assert product in made
         # both sides are read where the copy engine left them, and the next product does not wait for this one
         assert f"wgmma.wait_group.sync.aligned {2 if tile.beside else 1}" in made
+for sizes, c in (((32, 8, 8), 1280), ((32, 4, 4), 1280), ((48, 10, 18), 1280), ((16, 128, 128), 256)):
+    tile = enlarging_tile(sizes, (4 * c, 2, 2, c), 2)
+    sides = {"x": [*tile.box, tile.k], "taps": [tile.n, tile.k], "taps_beside": [tile.beside or LEAST, tile.k]}
+    kinds = {name: f"tensordesc<bf16{side}>" for name, side in sides.items()}
+    kinds |= {"scale_ptr": "*fp32", "out_ptr": "*fp32" if tile.parts > 1 else "*bf16"}
+    p, h, w = tile.box
+    made = build(
+        _convolve, warps=tile.warps, stages=tile.stages, generations=(90,), kinds=kinds, TALL=2, WIDE=2, TIMES=2,
+        P=p, H=h, W=w, N=tile.n, BESIDE=tile.beside, K=tile.k, SCALED=False, ONTO=False, BIASED=tile.parts == 1,
+        AHEAD=False,
+    )
+    assert f"wgmma.wait_group.sync.aligned {2 if tile.beside else 1}" in made
 kinds = {name: "*fp32" for name in ("sums_ptr", "scale_ptr")}
-build(_join, generations=(90,), kinds=kinds, SCALED=True, ONTO=True, AHEAD=True, SIZE=JOINED)
+build(_join, generations=(90,), kinds=kinds, SCALED=True, ONTO=True, BIASED=True, AHEAD=True, SIZE=JOINED)
+build(_join, generations=(90,), kinds=kinds, SCALED=False, ONTO=False, BIASED=True, AHEAD=False, SIZE=JOINED)
 """
 
 
 @needs_triton
 def test_the_kernel_gives_the_sums_of_the_same_numbers() -> None:
     run(SUMS)
+
+
+@needs_triton
+def test_the_kernel_enlarges_as_the_plain_enlargement_and_convolution() -> None:
+    run(ENLARGED)
 
 
 @needs_triton

@@ -4,7 +4,15 @@ from math import prod
 
 import pytest
 
-from kinescribe.ops.tiles import MOST_IDLE, PIXELS, Sizes, Taps, convolution_pays, convolution_tile
+from kinescribe.ops.tiles import (
+    MOST_IDLE,
+    PIXELS,
+    Sizes,
+    Taps,
+    convolution_pays,
+    convolution_tile,
+    enlarging_tile,
+)
 
 SHAPES = [
     ((32, 32, 32), (320, 3, 3, 960)), ((32, 8, 8), (1280, 3, 3, 1280)), ((32, 4, 4), (1280, 3, 3, 2560)),
@@ -22,6 +30,32 @@ def test_what_a_tile_computes_fits_the_convolution(sizes: Sizes, taps: Taps, siz
     assert boxes * PIXELS <= MOST_IDLE * prod(sizes)
     n, tall, wide, c = taps
     assert n % (tile.n + tile.beside) == 0 and c % tile.k == 0 and tall * wide * c // tile.k % tile.parts == 0
+
+
+@pytest.mark.parametrize("o", [64, 256, 512, 640, 1280])
+@pytest.mark.parametrize("sizes", [(32, 4, 4), (32, 16, 16), (48, 20, 36), (16, 64, 64)])
+def test_no_tile_has_channels_of_two_sets(sizes: Sizes, o: int) -> None:
+    tile = enlarging_tile(sizes, (4 * o, 2, 2, o), 2)
+    assert tile is not None and o % (tile.n + tile.beside) == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "c", "channels"),
+    [
+        ((32, 8, 8), 1280, 320), ((32, 16, 16), 640, 320), ((48, 20, 36), 640, 320), ((16, 64, 64), 512, 256),
+        ((16, 128, 128), 256, 128), ((48, 5, 9), 1280, None),
+    ],
+)  # fmt: skip
+def test_enlarging_tiles_are_wide_where_that_was_measured_to_be_quicker(
+    sizes: Sizes, c: int, channels: int | None
+) -> None:
+    tile = enlarging_tile(sizes, (4 * c, 2, 2, c), 2)
+    assert (None if tile is None else tile.n + tile.beside) == channels
+
+
+def test_sets_narrower_than_a_tile_have_none() -> None:
+    assert convolution_tile((32, 32, 32), (4 * 32, 2, 2, 64), 2) is not None
+    assert enlarging_tile((32, 32, 32), (4 * 32, 2, 2, 64), 2) is None
 
 
 def test_the_widths_of_the_family_go_320_channels_at_a_time_while_tiles_are_many() -> None:

@@ -4,7 +4,10 @@ from torch import Tensor
 
 from interpreted import compiled, needs_triton
 from kinescribe.ops import upsample
+from kinescribe.ops.select import standing_for
+from kinescribe.ops.tiles import enlarging_tile
 from kinescribe.ops.upsample import UpsampleConv, phases, upsample_conv_by_phase, upsample_conv_reference
+from kinescribe.perf.count import counted
 
 
 def parts(n: int, c: int, o: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,6 +93,79 @@ def test_kernels_are_summed_before_they_are_rounded() -> None:
     summed = phases(weight.bfloat16())[0, 0]
     assert summed.dtype == torch.bfloat16
     assert float(summed[1, 1]) == float(torch.tensor(1 + 3 * 2**-9).bfloat16()) != 1.0
+
+
+def meta(channels: int, *sizes: int, dtype: torch.dtype = torch.float16) -> tuple[UpsampleConv, Tensor]:
+    with torch.device("meta"):
+        return UpsampleConv(channels).to(dtype), torch.empty(sizes[0], channels, *sizes[1:], dtype=dtype)
+
+
+@needs_triton
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+# of 1,280 channels by 16 pixels the sums are made in parts
+@pytest.mark.parametrize(("channels", "sizes"), [(1280, (32, 4, 4)), (512, (16, 32, 32)), (64, (6, 8, 8))])
+def test_on_units_of_sm_90_a_product_of_taps_enlarges_and_nothing_else_is_made(
+    channels: int, sizes: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    module, x = meta(channels, *sizes, dtype=dtype)
+    module.keep()
+    n, h, w = sizes
+    with standing_for((9, 0)):
+        count, out = counted(lambda: module.enlarged(x)), module.enlarged(x)
+    assert out.shape == (n, channels, 2 * h, 2 * w) and out.dtype == dtype
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    tile = enlarging_tile(sizes, (4 * channels, 2, 2, channels), 2)
+    assert tile is not None and (tile.parts > 1) == (channels == 1280)
+    assert count.flops == 0  # no convolution of the library's
+    sums = 4 * tile.parts * out.numel() if tile.parts > 1 else 0
+    assert count.peak == out.nbytes + sums
+
+
+@needs_triton
+@torch.no_grad()
+def test_of_small_pictures_no_phases_are_made_for_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = meta(1280, 32, 4, 4)
+    monkeypatch.setattr(module, "made", lambda: pytest.fail("made"))
+    with standing_for((9, 0)):
+        assert counted(lambda: module.enlarged(x)).flops > 0
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("capability", "channels", "dtype", "wanted"),
+    [
+        ((9, 0), 64, torch.float16, ["enlarge"]), ((8, 0), 64, torch.float16, ["place"]),
+        ((9, 0), 48, torch.float16, ["place"]), ((9, 0), 64, torch.float32, []),
+    ],
+)  # fmt: skip
+@torch.inference_mode()
+def test_other_gpus_and_widths_have_the_librarys_convolution(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    channels: int,
+    dtype: torch.dtype,
+    wanted: list[str],
+) -> None:
+    from kinescribe.ops.taps_triton import enlarge_op
+    from kinescribe.ops.upsample_triton import place_op
+
+    asked: list[str] = []
+    for name, operation in (("enlarge", enlarge_op), ("place", place_op)):
+        answer = operation.without_numbers
+        monkeypatch.setattr(
+            operation, "without_numbers", lambda *x, n=name, a=answer: asked.append(n) or a(*x)
+        )
+    with standing_for(capability):
+        module, x = meta(channels, 8, 16, 16, dtype=dtype)
+        assert module.enlarged(x).shape == (8, channels, 32, 32)
+    assert asked == wanted
+
+
+def test_where_gradients_are_wanted_no_product_enlarges() -> None:
+    module, x = meta(64, 8, 16, 16)
+    with standing_for((9, 0)):
+        assert module.enlarged(x).requires_grad
 
 
 @pytest.mark.slow

@@ -26,14 +26,16 @@ def test_a_folder_is_outlined_as_it_is_loaded(layout: str) -> None:
     assert sum(map(outline.bytes, outline.parts)) == held(components)
 
 
-def test_formats_differ_between_the_unet_and_the_rest() -> None:
+def test_towers_may_have_a_format_of_their_own() -> None:
     components = tiny_components()
     whole = held(components)
-    components.unet.bfloat16()
+    components.to(dtype=torch.bfloat16)
+    assert components.text is not None
+    components.text.float()
     outline = loaded(components)
-    assert sum(map(outline.bytes, outline.parts)) == held(components) < whole
-    assert outline.network("unet").head.weight.dtype == torch.bfloat16
-    assert outline.network("vae").quantise.weight.dtype == torch.float32
+    assert whole / 2 < sum(map(outline.bytes, outline.parts)) == held(components) < whole
+    assert outline.dtype_of("unet") == outline.dtype_of("vae") == torch.bfloat16
+    assert next(outline.network("text").parameters()).dtype == torch.float32
 
 
 def test_published_sizes_are_those_of_the_published_weights(large: Outline) -> None:

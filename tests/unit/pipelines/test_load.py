@@ -1,11 +1,16 @@
 """A folder tells what it is for, and is not taken for something else."""
 
 import pytest
+import torch
 
 import kinescribe
 from goldens import folder
 from kinescribe.errors import OptionError
+from kinescribe.perf.outline import loaded
+from kinescribe.pipelines import device
 from kinescribe.pipelines import load as loading
+from kinescribe.pipelines.device import dtype_of_towers, pick_dtype
+from kinescribe.pipelines.planning import outline_named
 
 FAMILY = "image_and_video_to_video"
 TEXT = "text_to_video/diffusers"
@@ -31,6 +36,22 @@ def test_text_to_video_weights_can_make_clips_anew_if_asked() -> None:
         type(kinescribe.load(folder(f"{FAMILY}/v2v"), task="video-to-video"))
         is kinescribe.VideoToVideoPipeline
     )
+
+
+@pytest.mark.parametrize("name", [TEXT, f"{FAMILY}/i2v", f"{FAMILY}/i2vgen-xl"])
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_where_a_processor_has_bfloat16_only_towers_stay_in_float32_and_only_unasked(
+    monkeypatch: pytest.MonkeyPatch, name: str, dtype: str
+) -> None:
+    monkeypatch.setattr(device, "_cpu_has_bfloat16", lambda: True)
+    components = kinescribe.load(folder(name), device="cpu", dtype=dtype).components
+    assert components.vae.quantise.weight.dtype == components.dtype == torch.bfloat16
+    tower = components.text or components.vision
+    assert tower is not None
+    assert next(tower.parameters()).dtype == (torch.float32 if dtype == "auto" else torch.bfloat16)
+    cpu = torch.device("cpu")
+    formats = pick_dtype(dtype, cpu), dtype_of_towers(dtype, cpu)
+    assert loaded(components) == outline_named(str(folder(name)), *formats)
 
 
 @pytest.mark.parametrize(
