@@ -11,6 +11,7 @@ from conftest import needs_taps, tiny_components
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops.convolution import add
+from kinescribe.ops.ending import end_copied, end_copy_for, end_onto, gated_for
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
 from kinescribe.ops.linear import geglu_reference, linear_geglu
@@ -27,7 +28,7 @@ from kinescribe.ops.normed_convolution import kernel_copied, normed_convolution
 from kinescribe.ops.normed_linear import linear_behind, norm_before
 from kinescribe.ops.packed import together
 from kinescribe.ops.select import has_eight_bit_units, products_serve
-from kinescribe.ops.tiles import GATED_FP8, GATED_FP8_NARROW, linear_tile_fp8
+from kinescribe.ops.tiles import ENDS, GATED_FP8, GATED_FP8_NARROW, linear_tile_fp8
 from kinescribe.perf.fp8 import copies_of
 from kinescribe.perf.graph import Recorder
 from kinescribe.perf.reuse import rest, whole
@@ -141,6 +142,48 @@ def test_products_behind_a_norm_are_those_of_the_same_numbers(m: int, width: int
                     out[:, width:],
                 )  # fmt: skip
                 assert error(out[:, width:], up, gate=True) < 2e-2 and bool((out[:, :width] == 7).all())
+
+
+@needs_taps
+@HALF
+@pytest.mark.parametrize(("m", "c"), [(32768, 320), (8192, 640), (2048, 1280), (16301, 320), (77, 640)])
+@torch.inference_mode()
+def test_the_end_of_a_transformer_in_eight_bits(m: int, c: int, dtype: torch.dtype) -> None:
+    from kinescribe.ops import linear_fp8_triton
+
+    norm, up = LayerNorm(c).to("cuda", dtype), nn.Linear(c, 8 * c).to("cuda", dtype)
+    down, out = nn.Linear(4 * c, c).to("cuda", dtype), nn.Linear(c, c).to("cuda", dtype)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    up.weight.mul_(10 ** torch.randn(8 * c, 1, device="cuda").mul_(0.3))
+    end = end_copied(out.weight, down.weight, up.weight, up.bias, norm.weight, norm.bias)
+    clip, stream = (torch.randn(1, m, c, device="cuda").to(dtype) for _ in range(2))
+    with in_eight_bits(Copies({out.weight: end, up.weight: copied([up.weight])})):
+        rows, chosen = norm.before(up.weight, stream), end_copy_for(m, up.weight, out.weight)
+        assert isinstance(rows, Rows8) and (chosen is end) == (m > 1000)
+        inside = linear_geglu(rows, up.weight, up.bias)
+        wide = inside.float() * end.factors
+        for tile in ENDS:
+            found = clip.clone()
+            eighths = wide.to(torch.float8_e4m3fn)
+            linear_fp8_triton.linear_joined(
+                found[0], stream[0], eighths[0], out.weight, end.numbers, end.scale, tile
+            )
+            added = stream.double() @ out.weight.double().t()
+            added += end.scale.double() * (eighths.double() @ end.numbers.double().t())
+            wanted = clip.double() + added
+            assert float((found.double() - wanted).norm() / added.norm()) < 2e-2
+        if chosen is None:
+            return
+        gated = gated_for(chosen, rows, up)
+        assert gated.dtype == torch.float8_e4m3fn and float(wide.abs().max()) < 448
+        assert float((gated.float() - wide).norm() / wide.norm()) < 0.04
+        before, memory = clip.double(), clip.data_ptr()
+        found = end_onto(clip, stream, gated, out.weight, chosen)
+    inside = linear_geglu(norm(stream), up.weight, up.bias).double()
+    added = (stream.double() + inside @ down.weight.double().t()) @ out.weight.double().t()
+    assert found.data_ptr() == memory and found.dtype == dtype
+    assert float((found.double() - before - added).norm() / added.norm()) < 0.06
 
 
 @needs_units

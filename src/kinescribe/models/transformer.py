@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kinescribe.models.conditions import spread
 from kinescribe.ops.attention import attention, frame_attention
+from kinescribe.ops.ending import end_copy_for, end_onto, gated_for
 from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.layer_norm import LayerNorm
 from kinescribe.ops.linear import (
@@ -20,7 +21,7 @@ from kinescribe.ops.linear import (
     linear_geglu,
     linear_onto,
 )
-from kinescribe.ops.linear_fp8 import Rows8, rearranged
+from kinescribe.ops.linear_fp8 import EndCopy, Rows8, rearranged
 from kinescribe.ops.normed_linear import linear_behind, norm_before
 from kinescribe.ops.packed import together
 from kinescribe.ops.parts import Parts, viewed, whole
@@ -103,11 +104,12 @@ class Ending:
     """The last two linear layers of a transformer as one: ``out(stream + down(x))`` is a product of ``[stream | x]``.
 
     What both biases come to is in the clip ahead of it, and ``undo`` takes that out where the clip is read. The
-    ``weight`` is ``[out | out down]``.
+    ``weight`` is ``[out | out down]``. With a ``copy`` that is used instead, and ``x`` is in 8 bits.
     """
 
     weight: Float[Tensor, "c d5"]
     undo: Float[Tensor, "1 c"]
+    copy: EndCopy | None
 
 
 class Transformer(nn.Module):
@@ -131,34 +133,48 @@ class Transformer(nn.Module):
         weight = torch.cat([wide, wide @ down.weight.float()], 1)
         return weight.to(out.weight.dtype), wide @ down.bias.float() + out.bias.float()
 
+    def ending(self, weight: Float[Tensor, "c d5"], undo: Float[Tensor, "1 c"], rows: int) -> Ending:
+        """That of these numbers, for so many tokens."""
+        up, out = self.layer.feed_forward.up, self.project_out
+        return Ending(weight, undo, end_copy_for(rows, up.weight, out.weight))
+
     # The last steps are three, so that the caller lets go of what each has used up.
 
     def add_last(
         self, stream: Float[Tensor, "*tokens d"], branch: Unbiased, ending: Ending | None
     ) -> tuple[Tensor, Float[Tensor, "*tokens d"] | Rows8]:
-        """The stream with its last attention, and the norm of that; with an ``ending`` in front of wider rows."""
+        """The stream with its last attention, and the norm of that; for an ``ending`` of 16 bits in wider rows."""
         norm, forward, d = self.layer.norm3, self.layer.feed_forward, stream.shape[-1]
         if ending is None:
             return norm.added(stream, branch, forward.ahead(stream), before=forward.up.weight)
+        if ending.copy is not None:
+            return norm.added(stream, branch, before=forward.up.weight)
         wide = stream.new_empty((*stream.shape[:-1], ending.weight.shape[1]))
         return wide, norm.added(stream, branch, into=wide[..., :d], before=forward.up.weight)[1]
 
     def feed(
         self, normed: Float[Tensor, "*tokens d"] | Rows8, stream: Tensor, ending: Ending | None
-    ) -> Tensor:
-        """The stream with the feed-forward; with an ``ending`` beside what that is to be made of."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The stream with the feed-forward; with an ``ending`` beside what that is to be made of, 8 bits apart."""
         forward = self.layer.feed_forward
         if ending is None:
-            return forward(normed, stream, forward.ahead(stream))
+            return forward(normed, stream, forward.ahead(stream)), None
+        if ending.copy is not None:
+            return stream, gated_for(ending.copy, normed, forward.up)
         beside = stream[..., self.project_out.in_features :]
         linear_geglu(normed, forward.up.weight, forward.up.bias, beside)
-        return stream
+        return stream, None
 
-    def leave(self, clip: Float[Tensor, "*tokens c"], stream: Tensor, ending: Ending | None) -> Tensor:
+    def leave(
+        self, clip: Float[Tensor, "*tokens c"], stream: Tensor, gated: Tensor | None, ending: Ending | None
+    ) -> Tensor:
         """The clip and what becomes of the stream; with an ``ending`` in the memory of the clip."""
+        out = self.project_out
         if ending is None:
-            return linear_add(stream, self.project_out.weight, self.project_out.bias, clip)
-        return linear_onto(clip.contiguous(), stream, ending.weight)
+            return linear_add(stream, out.weight, out.bias, clip)
+        if ending.copy is None or gated is None:
+            return linear_onto(clip.contiguous(), stream, ending.weight)
+        return end_onto(clip.contiguous(), stream, gated, out.weight, ending.copy)
 
 
 class SpatialTransformer(Transformer):
@@ -200,9 +216,9 @@ class SpatialTransformer(Transformer):
         y, read = layer.looked(y)
         y, read = by_clip(y), rearranged(by_clip, read)
         y, read = self.add_last(y, layer.attention2(read, keys), ending)
-        y = self.feed(read, y, ending)
+        y, gated = self.feed(read, y, ending)
         clip = rearrange(spread(clips(flat, s), b), "b c f h w -> b (f h w) c")
-        y = self.leave(clip, y, ending)
+        y = self.leave(clip, y, gated, ending)
         return rearrange(y, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
 
@@ -226,11 +242,17 @@ class TemporalTransformer(Transformer):
         x = rearrange(x, "b c f h w -> b c f (h w)")
         x, y = norm_before(self.project_in, self.norm, x, None if ending is None else ending.undo)
         x = rearrange(x, "b c f n -> b f n c")
-        y = in_slices(lambda part: self._pixels(part, x.dtype, ending), y, 2, rows_at_once() // (b * f))
-        y = self.leave(x, y, ending)
+        if ending is None:
+            at_once = rows_at_once() // (b * f)
+            y, gated = in_slices(lambda part: self._pixels(part, x.dtype, None)[0], y, 2, at_once), None
+        else:
+            y, gated = self._pixels(y, x.dtype, ending)
+        y = self.leave(x, y, gated, ending)
         return rearrange(y, "b f (h w) c -> b c f h w", h=h, w=w)
 
-    def _pixels(self, y: Shaped[Tensor, "b f n c"], dtype: torch.dtype, ending: Ending | None) -> Tensor:
+    def _pixels(
+        self, y: Shaped[Tensor, "b f n c"], dtype: torch.dtype, ending: Ending | None
+    ) -> tuple[Tensor, Tensor | None]:
         layer = self.layer
         y = linear_behind(self.project_in, y, dtype)
         y, read = layer.looked(y)

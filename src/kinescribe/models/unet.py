@@ -94,6 +94,8 @@ class Attending(Keeps):
         self, x: Tensor, clips: int
     ) -> tuple[Ending | None, Ending | None, Float[Tensor, "1 c"] | None]:
         """The ends of both transformers, and what has to be in the clip ahead of them; where all that is faster."""
+        if self.spatial is None or self.temporal is None:
+            return None, None, None
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None, None, None
         kept = self.kept()
@@ -101,7 +103,8 @@ class Attending(Keeps):
         if not kept or vectors > rows_at_once() or not kernels_serve(x, *kept):
             return None, None, None
         first, undo_both, second, undo_one, both = kept
-        return Ending(first, undo_both), Ending(second, undo_one), both
+        one = self.spatial.ending(first, undo_both, vectors)
+        return one, self.temporal.ending(second, undo_one, vectors), both
 
     def sources(self) -> list[Tensor]:
         """Weights and biases of the last two layers of both transformers."""
@@ -245,10 +248,10 @@ class UNet(nn.Module):
         return self.middle(x, told), skips
 
     def decode(
-        self, x: Float[Tensor, "b k f y x"], skips: list[Tensor], told: Told
+        self, x: Float[Tensor, "b k f y x"], skips: list[Tensor], told: Told, after: int = 0
     ) -> Float[Tensor, "b o f h w"]:
-        """From the middle to the answer; ``skips`` is emptied on the way."""
-        for level in self.up:
+        """From the middle, or from what so many levels made of it, to the answer; ``skips`` is emptied on the way."""
+        for level in list(self.up)[after:]:
             x = level(x, told, skips)
         return clips(self.head(self.norm(pictures(x))), len(x))
 

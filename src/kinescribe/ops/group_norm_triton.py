@@ -25,7 +25,7 @@ BY_FOUR_WARPS = 8192
 SMALL = 1 << 22
 CACHED = 1 << 25
 LARGE = 1 << 26
-"""Sizes of a tensor, in numbers, that want other programs: from the second on it no longer fits the cache of a large GPU."""
+"""Sizes of a tensor, in numbers, that want other programs; above the second it is larger than a large GPU's cache."""
 MOST_CHUNKS = 256
 """Every program of :func:`norm_apply` reads the statistics of all chunks of its groups."""
 NARROWEST = 32

@@ -57,10 +57,24 @@ class KernelCopy:
 
 
 @dataclass(frozen=True, eq=False)
-class Copies:
-    """Copies by the weight that they stand for, or by the first of several that lie behind each other in one copy."""
+class EndCopy:
+    """The last two layers of a transformer as one in 8 bits, see ``ops.ending``: ``numbers * scale`` is about what
+    multiplies gated numbers, each times one of ``factors``.
+    """
 
-    of: Mapping[Tensor, Copy | KernelCopy]
+    numbers: Shaped[Tensor, "c d4"]
+    factors: Float32[Tensor, " d4"]
+    scale: Float32[Tensor, ""]
+
+
+AnyCopy = Copy | KernelCopy | EndCopy
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Copies by the weight that they stand for, or by the first of several that are in one copy."""
+
+    of: Mapping[Tensor, AnyCopy]
 
 
 _HERE: ContextVar[Copies | None] = ContextVar("copies", default=None)
@@ -93,6 +107,13 @@ def kernel_copy_of(kernel: Tensor) -> KernelCopy | None:
     copies = copies_here()
     found = None if copies is None else copies.of.get(kernel)
     return found if isinstance(found, KernelCopy) else None
+
+
+def end_copy_of(out: Tensor) -> EndCopy | None:
+    """What is used here and now instead of the end of a transformer whose last weight is ``out``, if anything."""
+    copies = copies_here()
+    found = None if copies is None else copies.of.get(out)
+    return found if isinstance(found, EndCopy) else None
 
 
 def copied(weights: Sequence[Tensor]) -> Copy:

@@ -1,11 +1,12 @@
 """A UNet's products behind norms in 8 bits: copies beside the weights, which stay as they are.
 
 What reads a norm, whose numbers are in 8 bits at no cost, has copies: the way into transformers, queries, keys, values
-and the first layers of feed-forwards, and the convolutions of residual blocks. What other layers read nothing could
-bring into 8 bits on the way.
+and the first layers of feed-forwards, and the convolutions of residual blocks. So has the end of a transformer, most of
+which reads what the kernel of the gate writes. What other layers read nothing could bring into 8 bits on the way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 from kinescribe.errors import OptionError
 from kinescribe.models.blocks import ResidualBlock, TemporalConvStage
 from kinescribe.models.transformer import SpatialTransformer, Transformer, TransformerLayer
-from kinescribe.models.unet import UNet
+from kinescribe.models.unet import Attending, UNet
+from kinescribe.ops.ending import end_copied
 from kinescribe.ops.group_norm import GroupNorm
-from kinescribe.ops.linear_fp8 import Copies, Copy, KernelCopy, copied, copies_fit
+from kinescribe.ops.linear_fp8 import AnyCopy, Copies, copied, copies_fit
 from kinescribe.ops.normed_convolution import kernel_copied
 from kinescribe.ops.select import has_eight_bit_units, taps_serve
 from kinescribe.ops.version import version_of
 
 Weights = tuple[Tensor, ...]
+Maker = Callable[[Weights], AnyCopy]
 State = tuple[tuple[object, torch.dtype, torch.device], ...]
 
 _HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
@@ -32,14 +35,14 @@ def copies_of(unet: UNet) -> Copies:
 
     Those whose weights have been written to since are renewed in the same memory.
     """
-    groups = [*groups_of(unet), *normed_of(unet)]
-    states = {group[0]: tuple((version_of(w), w.dtype, w.device) for w in group) for group in groups}
+    groups = list(_with_makers(unet))
+    states = {group[0]: tuple((version_of(w), w.dtype, w.device) for w in group) for group, _ in groups}
     copies, known = _HELD.get(unet, (Copies({}), {}))
     if _places(states) != _places(known):
-        copies, known = Copies({group[0]: _made(group) for group in groups}), states
-    for group in groups:
+        copies, known = Copies({group[0]: _made(group, maker) for group, maker in groups}), states
+    for group, maker in groups:
         if known[group[0]] != states[group[0]]:
-            _renew(copies.of[group[0]], group)
+            _renew(copies.of[group[0]], group, maker)
     _HELD[unet] = copies, states
     return copies
 
@@ -89,6 +92,26 @@ def normed_of(unet: UNet) -> Iterator[Weights]:
                 yield layer.weight, norm.weight, norm.bias
 
 
+def ends_of(unet: UNet) -> Iterator[Weights]:
+    """What the copies of the ends of transformers are made of: the last weight and, in front of it, the feed-forward's
+    two with the bias of the first, and weight and bias of the norm.
+    """
+    blocks = (module for module in unet.modules() if isinstance(module, Attending))
+    for module in chain.from_iterable((block.spatial, block.temporal) for block in blocks):
+        if module is None:
+            continue
+        out, forward, norm = module.project_out.weight, module.layer.feed_forward, module.layer.norm3
+        if taps_serve(out) and copies_fit(forward.up.weight):
+            yield out, forward.down.weight, forward.up.weight, forward.up.bias, norm.weight, norm.bias
+
+
+def _with_makers(unet: UNet) -> Iterator[tuple[Weights, Maker]]:
+    """All weights that have copies, with what makes these."""
+    yield from ((group, copied) for group in groups_of(unet))
+    yield from ((group, lambda parts: kernel_copied(*parts)) for group in normed_of(unet))
+    yield from ((group, lambda parts: end_copied(*parts)) for group in ends_of(unet))
+
+
 def _narrow(unet: UNet) -> int | None:
     """Channels of the finest level, where others have more."""
     return unet.config.width if unet.config.width < max(unet.config.channels) else None
@@ -97,7 +120,8 @@ def _narrow(unet: UNet) -> int | None:
 def copy_bytes(unet: UNet) -> int:
     """What the copies of a UNet take, with numbers or without."""
     linear = sum(weight.numel() + 8 * len(weight) for group in groups_of(unet) for weight in group)
-    return linear + sum(kernel.numel() + 12 for kernel, *_ in normed_of(unet))
+    kernels = sum(kernel.numel() + 12 for kernel, *_ in normed_of(unet))
+    return linear + kernels + sum((len(out) + 4) * down.shape[1] + 4 for out, down, *_ in ends_of(unet))
 
 
 def require_eight_bits(device: torch.device, dtype: torch.dtype) -> None:
@@ -118,14 +142,13 @@ def _places(states: dict[Tensor, State]) -> dict[int, list[tuple[torch.dtype, to
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _made(group: Weights) -> Copy | KernelCopy:
-    read_a_group_norm = len(group) > 1 and group[1].ndim == 1
-    return kernel_copied(*group) if read_a_group_norm else copied(group)
+def _made(group: Weights, maker: Maker) -> AnyCopy:
+    return maker(group)
 
 
 @torch.inference_mode()
-def _renew(copy: Copy | KernelCopy, group: Weights) -> None:
+def _renew(copy: AnyCopy, group: Weights, maker: Maker) -> None:
     """In place: what was recorded reads that memory."""
-    new = _made(group)
+    new = _made(group, maker)
     for name, tensor in vars(new).items():
         getattr(copy, name).copy_(tensor)

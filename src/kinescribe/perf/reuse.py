@@ -2,6 +2,7 @@
 
 What the encoder and the middle of a UNet compute changes little from step to step, what the decoder computes much. At
 a key step the whole network runs; at the others the decoder alone, on what the last key step left, told its own time.
+Its coarsest level reads nothing but that: it is kept as well, of a decoder that has others.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ OF = 50
 """The steps of the path on which key steps are given."""
 
 Left = tuple[Tensor, ...]
-"""What a key step left for the decoder: the result of the middle, then the skips in their order."""
+"""What a key step left for the decoder: the result of its coarsest level, then the other levels' skips in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +84,22 @@ class Reused:
 
 
 def whole(unet: UNet, x: Tensor, t: Tensor, told: Conditioning) -> tuple[Tensor, ...]:
-    """The answer of the network, and behind it what the encoder left."""
+    """The answer of the network, and behind it what is left for :func:`rest`."""
     about = unet.tell(spread(t, len(told.tokens)), told)
-    middle, skips = unet.encode(x, about, told)
-    return unet.decode(middle, list(skips), about), middle, *skips
+    left, skips = unet.encode(x, about, told)
+    for level in list(unet.up)[: _kept(unet)]:
+        left = level(left, about, skips)
+    return unet.decode(left, list(skips), about, _kept(unet)), left, *skips
 
 
-def rest(unet: UNet, t: Tensor, middle: Tensor, *given: Tensor | Conditioning) -> tuple[Tensor, ...]:
-    """The answer of the decoder alone, from what another step left; last of ``given`` is what the network is told."""
+def rest(unet: UNet, t: Tensor, left: Tensor, *given: Tensor | Conditioning) -> tuple[Tensor, ...]:
+    """The answer of the finer levels, from what another step left; last of ``given`` is what the network is told."""
     *skips, told = given
     assert isinstance(told, Conditioning)
     about = unet.tell(spread(t, len(told.tokens)), told)
-    return (unet.decode(middle, list(skips), about),)  # type: ignore[arg-type]
+    return (unet.decode(left, list(skips), about, _kept(unet)),)  # type: ignore[arg-type]
+
+
+def _kept(unet: UNet) -> int:
+    """How many levels of the decoder are kept."""
+    return min(1, len(unet.up) - 1)

@@ -87,9 +87,11 @@ import torch
 from kinescribe.checkpoints.modelscope import UNET
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
-from kinescribe.ops import layer_norm, layer_norm_triton, linear, linear_fp8_triton
+from kinescribe.models import unet as unet_module
+from kinescribe.ops import ending, layer_norm, layer_norm_triton, linear, linear_fp8_triton
+from kinescribe.ops.kept import Keeps
 from kinescribe.ops.linear_fp8 import in_eight_bits
-from kinescribe.ops.tiles import Tile
+from kinescribe.ops.tiles import EndTile, Tile
 from kinescribe.perf.fp8 import copies_of
 
 normed, ran = layer_norm_triton.forward_rows8, set()
@@ -117,14 +119,24 @@ with torch.inference_mode():
         for module in (layer_norm, linear):
             module.kernels_serve = lambda *_: True
         layer_norm.eight_bits_serve = linear.products_serve = lambda *_: True
-        for module in (linear, linear_fp8_triton):
+        for module in (ending, linear, linear_fp8_triton):
             module.linear_tile_fp8 = lambda *_: Tile(32, 64, 32, warps=4, stages=2)
         gated, made = linear_fp8_triton.linear_gated_fp8, []
         linear_fp8_triton.linear_gated_fp8 = lambda *given: made.append(gated(*given))
         fast = unet(x, t, told)
+        joined, ends = linear_fp8_triton.linear_joined_fp8, []
+        linear_fp8_triton.linear_joined_fp8 = lambda *given: ends.append(joined(*given))
+        for module in (ending, linear_fp8_triton):
+            module.end_tile = lambda *_: EndTile(32, 16, 16, 16, warps=4, stages=2)
+        ending.products_serve = unet_module.kernels_serve = lambda *_: True
+        for module in unet.modules():
+            if isinstance(module, Keeps) and isinstance(module, unet_module.Attending):
+                module.keep()
+        ended = unet(x, t, told)
 assert ran == {"norm", "norm of a sum"} and made, (ran, made)
+assert len(ends) == 8, len(ends)  # one block down, two up and the middle have two transformers each
 # the interpreter's casts to 8 bits are worse than those of devices
-for found in (near, fast):
+for found in (near, fast, ended):
     assert 1e-4 < (found - plain).norm() / plain.norm() < 0.12, float((found - plain).norm() / plain.norm())
 """
 

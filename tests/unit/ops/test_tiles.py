@@ -5,12 +5,14 @@ from math import prod
 import pytest
 
 from kinescribe.ops.tiles import (
+    FEWEST_ENDS,
     MOST_IDLE,
     PIXELS,
     Sizes,
     Taps,
     convolution_pays,
     convolution_tile,
+    end_tile,
     enlarging_tile,
 )
 
@@ -87,3 +89,17 @@ def test_in_sixteen_bits_ours_are_chosen_where_they_were_measured_to_be_faster(
     sizes: Sizes, taps: Taps, pays: bool
 ) -> None:
     assert convolution_pays(sizes, taps) == pays
+
+
+@pytest.mark.parametrize(("m", "n", "tall"), [(32768, 320, 128), (8192, 640, 128), (2048, 1280, 64)])
+def test_the_end_of_a_transformer_has_as_tall_a_tile_as_leaves_enough_of_them(
+    m: int, n: int, tall: int
+) -> None:
+    tile = end_tile(m, n)
+    assert tile is not None and tile.m == tall and n % (tile.n + tile.beside) == 0
+    assert -(-m // tile.m) * n // (tile.n + tile.beside) >= FEWEST_ENDS
+
+
+@pytest.mark.parametrize(("m", "n"), [(512, 1280), (1, 320), (32768, 512), (32768, 96)])
+def test_few_rows_and_odd_widths_end_in_sixteen_bits(m: int, n: int) -> None:
+    assert end_tile(m, n) is None

@@ -11,8 +11,16 @@ from kinescribe.errors import OptionError
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops import layer_norm, linear, linear_fp8
-from kinescribe.ops.linear_fp8 import Rows8, in_eight_bits
-from kinescribe.perf.fp8 import copies_of, copy_bytes, forget, groups_of, normed_of, require_eight_bits
+from kinescribe.ops.linear_fp8 import EndCopy, Rows8, in_eight_bits
+from kinescribe.perf.fp8 import (
+    copies_of,
+    copy_bytes,
+    ends_of,
+    forget,
+    groups_of,
+    normed_of,
+    require_eight_bits,
+)
 
 
 @pytest.fixture
@@ -61,6 +69,30 @@ def test_what_reads_a_group_norm_has_copies_that_follow_the_norm_too(unet: UNet)
         stage.norm.bias.mul_(3)
     assert copies_of(unet).of[stage.conv.weight] is copy and copy.norm_scale.data_ptr() == memory
     torch.testing.assert_close(copy.norm_scale, 3 * before)
+
+
+def test_the_ends_of_transformers_have_copies_that_follow_all_they_are_made_of(unet: UNet) -> None:
+    names = {id(weight): name for name, weight in unet.named_parameters()}
+    ended = {names[id(out)] for out, *_ in ends_of(unet)}
+    assert ended == {name for name in names.values() if "project_out.weight" in name and "stem" not in name}
+    transformer = unet.middle.temporal
+    with torch.inference_mode():
+        transformer.project_out.weight.normal_()  # from zeros
+        forward, norm = transformer.layer.feed_forward, transformer.layer.norm3
+        parts = (forward.down.weight, forward.up.weight, forward.up.bias, norm.weight, norm.bias)
+        for part in parts:
+            copy = copies_of(unet).of[transformer.project_out.weight]
+            assert isinstance(copy, EndCopy)
+            before, memory = copy.factors.clone(), copy.numbers.data_ptr()
+            scale = copy.scale.clone()
+            part.mul_(3).add_(1)
+            assert copies_of(unet).of[transformer.project_out.weight] is copy
+            assert not torch.equal(copy.scale, scale) and copy.numbers.data_ptr() == memory
+            assert torch.equal(copy.factors, before) == (part is forward.down.weight)
+        scale = copy.scale.clone()
+        transformer.project_out.weight.mul_(2)
+        copies_of(unet)
+        torch.testing.assert_close(copy.scale, 2 * scale)
 
 
 def test_at_the_finest_of_several_levels_feed_forwards_alone_have_copies() -> None:

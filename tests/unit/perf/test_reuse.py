@@ -15,6 +15,7 @@ from kinescribe.diffusion.noise import Noise
 from kinescribe.diffusion.samplers import plan
 from kinescribe.diffusion.schedule import Schedule
 from kinescribe.models.conditions import Conditioning
+from kinescribe.models.unet import UNet
 from kinescribe.perf.apply import Applied
 from kinescribe.perf.plan import Plan
 from kinescribe.perf.presets import EXACT, Speed
@@ -178,3 +179,21 @@ def count_whole(reused: Reused) -> list[int]:
 
     reused._through = counting
     return count
+
+
+def test_the_coarsest_level_of_the_decoder_is_kept_where_there_are_others(tiny: Components) -> None:
+    torch.manual_seed(0)
+    unet = UNet(replace(tiny.unet.config, multipliers=(1, 2), attention_levels=(True, False))).eval()
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t, late = torch.randn(1, 4, 3, 4, 4), torch.tensor([900.0]), torch.tensor([500.0])
+    ran: list[int] = []
+    for i, level in enumerate(unet.up):
+        level.register_forward_hook(lambda *_, i=i: ran.append(i))
+    with torch.inference_mode():
+        answer, *left = whole(unet, x, t, told(1))
+        assert ran == [0, 1] and torch.equal(answer, unet(x, t, told(1)))
+        ran.clear()
+        torch.testing.assert_close(rest(unet, t, *left, told(1))[0], answer)
+        assert ran == [1]
+        assert not torch.allclose(rest(unet, late, *left, told(1))[0], answer, rtol=1e-3)  # told its own time
