@@ -28,6 +28,7 @@ Maker = Callable[[Weights], AnyCopy]
 State = tuple[tuple[object, torch.dtype, torch.device], ...]
 
 _HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
+_INSIDE: WeakKeyDictionary[UNet, tuple[nn.Module, ...]] = WeakKeyDictionary()
 
 
 def copies_of(unet: UNet) -> Copies:
@@ -58,8 +59,8 @@ def groups_of(unet: UNet) -> Iterator[Weights]:
     What attention reads at the finest level has none, but for the wider transformer of the stem: products of so few
     inputs are no faster in 8 bits.
     """
-    over_text = {module.layer for module in unet.modules() if isinstance(module, SpatialTransformer)}
-    for module in unet.modules():
+    over_text = {module.layer for module in _inside(unet) if isinstance(module, SpatialTransformer)}
+    for module in _inside(unet):
         if not isinstance(module, TransformerLayer):
             continue
         first, second = module.attention1, module.attention2
@@ -79,7 +80,7 @@ def normed_of(unet: UNet) -> Iterator[Weights]:
     """The kernels of convolutions and the linear layers that have copies, each with weight and bias of the group norm
     that it reads.
     """
-    for module in unet.modules():
+    for module in _inside(unet):
         pairs: list[tuple[nn.Conv2d | nn.Linear, GroupNorm]] = []
         if isinstance(module, ResidualBlock):
             pairs = [(module.conv1, module.norm1), (module.conv2, module.norm2)]
@@ -96,13 +97,21 @@ def ends_of(unet: UNet) -> Iterator[Weights]:
     """What the copies of the ends of transformers are made of: the last weight and, in front of it, the feed-forward's
     two with the bias of the first, and weight and bias of the norm.
     """
-    blocks = (module for module in unet.modules() if isinstance(module, Attending))
+    blocks = (module for module in _inside(unet) if isinstance(module, Attending))
     for module in chain.from_iterable((block.spatial, block.temporal) for block in blocks):
         if module is None:
             continue
         out, forward, norm = module.project_out.weight, module.layer.feed_forward, module.layer.norm3
         if taps_serve(out) and copies_fit(forward.up.weight):
             yield out, forward.down.weight, forward.up.weight, forward.up.bias, norm.weight, norm.bias
+
+
+def _inside(unet: UNet) -> tuple[nn.Module, ...]:
+    """The modules that can have copies, looked for once: every clip asks, and a GPU waits for the answer."""
+    if unet not in _INSIDE:
+        kinds = ResidualBlock, TemporalConvStage, Transformer, TransformerLayer, Attending
+        _INSIDE[unet] = tuple(module for module in unet.modules() if isinstance(module, kinds))
+    return _INSIDE[unet]
 
 
 def _with_makers(unet: UNet) -> Iterator[tuple[Weights, Maker]]:
