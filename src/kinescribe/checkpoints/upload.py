@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinescribe.ops.pinned import main_memory
+
 READERS = 8
 BUFFERS = 12
 PIECE = 1 << 23
@@ -62,7 +64,7 @@ class _Buffer:
         """Take a piece of a batch; called by a reader."""
         with torch.inference_mode():
             if self._bytes is None:
-                self._bytes = _main_memory()
+                self._bytes = main_memory(PIECE)
             self._copied.synchronize()
             batch.read(begin, self._bytes)
         return self
@@ -123,10 +125,3 @@ def _batches(tensors: Iterable[Tensor]) -> Iterator[_Batch]:
 
 def _bytes(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1).view(torch.uint8)
-
-
-def _main_memory() -> Tensor:
-    try:
-        return torch.empty(PIECE, dtype=torch.uint8, pin_memory=True)
-    except RuntimeError:  # the system grants no more pinned memory: slower, but as good
-        return torch.empty(PIECE, dtype=torch.uint8)

@@ -53,7 +53,7 @@ class TemporalConvStage(nn.Module):
         made = normed_convolution(self.norm, x, waiting, self.conv.weight, lambda: (stream, bias, ahead))
         if made is not None:
             return made[1]
-        y, waiting, _ = self(x, waiting)
+        y, waiting = self(x, waiting)[:2]
         return summed(stream, y, waiting, ahead)
 
 
@@ -76,7 +76,7 @@ class TemporalConvBlock(nn.Module):
             viewed(x, lambda part: rearrange(part, "b c f h w -> b c f (h w)")), None
         )
         for stage in stages:
-            y, waiting, _ = stage(y, waiting)
+            y, waiting = stage(y, waiting)[:2]  # and not what it was made of
         out = last.onto(stream, y, waiting, ahead)
         return viewed(out, lambda part: rearrange(part, "b c f (h w) -> b c f h w", h=h, w=w))
 

@@ -102,9 +102,9 @@ class Attending(Keeps):
         vectors = clips * x[0, 0].numel()
         if not kept or vectors > rows_at_once() or not kernels_serve(x, *kept):
             return None, None, None
-        first, undo_both, second, undo_one, both = kept
-        one = self.spatial.ending(first, undo_both, vectors)
-        return one, self.temporal.ending(second, undo_one, vectors), both
+        one, undo_both, other, undo_one, both = kept
+        end = self.spatial.ending(one, undo_both, vectors)
+        return end, self.temporal.ending(other, undo_one, vectors), both
 
     def sources(self) -> list[Tensor]:
         """Weights and biases of the last two layers of both transformers."""
@@ -173,9 +173,9 @@ class DecoderLevel(nn.Module):
             skip = skips.pop()
             if self.skip_filter is not None:
                 x, skip = self.skip_filter(i, x, spread(skip, len(x)))
-            fed = side_by_side(x, skip)
-            del x, skip  # they are in fed now
-            x = block(fed, told)
+            x = side_by_side(x, skip)  # type: ignore[assignment] # so that nothing else is held
+            del skip  # it is in x now
+            x = block(x, told)
         if self.resample is not None:
             x = self.resample(x, skips[-1].shape[-2:])
         return x

@@ -6,7 +6,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinescribe.ops.parts import Parts
+from kinescribe.ops.parts import Parts, first
 from kinescribe.ops.select import kernels_serve
 
 FEW_PIXELS = 1024
@@ -68,7 +68,8 @@ def group_norm(
         return group_norm_by_channel(x, groups, weight, bias, eps, silu=silu)
     if x.device.type == "cpu":
         x = _as_the_library_likes(x)
-    out = F.group_norm(x, groups, weight, bias, eps)
+    # a frame of one pixel may leave one number to a group, which the function of ``torch.nn`` refuses
+    out = torch.group_norm(x, groups, weight, bias, eps)
     if silu:
         out = F.silu(out, inplace=not out.requires_grad)
     # The CUDA kernel returns contiguous memory whatever it was given, which would undo the layout.
@@ -102,8 +103,6 @@ class GroupNorm(nn.Module):
         """Normalise ``x``, with ``shift`` added as in :func:`group_norm`; same shape, channels-last."""
         return group_norm(x, self.groups, self.weight, self.bias, self.eps, silu=self.silu, shift=shift)
 
-    # What reads its input first, which may be in parts, gets the whole of that beside the norm.
-
     def reading(
         self,
         x: Float[Tensor, "b c h w"] | Parts,
@@ -112,11 +111,13 @@ class GroupNorm(nn.Module):
         laid: int = 0,
         scale: Float32[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, "b c h w"], Shaped[Tensor, "b ..."]]:
-        """The whole of ``x``, and its norm.
+        """The whole of ``x``, which may be in parts until here, and its norm with ``shift``.
 
         Where kernels serve, of clips the norm can be ``laid`` as the windows that ``ops.temporal`` tells of, or else be
         in 8 bits, over ``scale``.
         """
+        if isinstance(x, Parts) and not kernels_serve(first(x), self.weight, self.bias, shift):
+            x = x.whole()  # the norm itself may be trained
         if not isinstance(x, Parts) and laid == 0 and scale is None:
             return x, self(x, shift)
         from kinescribe.ops.group_norm_triton import group_norm_of_parts_op, group_norm_op
@@ -124,5 +125,5 @@ class GroupNorm(nn.Module):
         rest = shift, self.weight, self.bias, self.groups, self.eps, self.silu, laid, scale
         if not isinstance(x, Parts):
             return x, group_norm_op(x, *rest)
-        first, second = x.take()
-        return group_norm_of_parts_op(first, second, x.waiting, x.ahead, x.beside, *rest)
+        one, other = x.take()
+        return group_norm_of_parts_op(one, other, x.waiting, x.ahead, x.beside, *rest)

@@ -39,7 +39,7 @@ class Parts:
         return self._parts
 
     def viewed(self, view: Callable[[Tensor], Tensor]) -> "Parts":
-        """The same in another view, which has to keep the channels at axis 1."""
+        """The same in another view, which has to keep the channels at axis 1; this has its parts no longer."""
         x, y = map(view, self.take())
         return Parts(x, y, self.waiting, self.ahead, beside=self.beside)
 
@@ -67,7 +67,7 @@ def first(stream: Stream) -> Tensor:
 
 
 def viewed(stream: Stream, view: Callable[[Tensor], Tensor]) -> Stream:
-    """Another view of it, which keeps the channels at axis 1."""
+    """Another view of it, which keeps the channels at axis 1; what was in parts is in those of the result alone."""
     return stream.viewed(view) if isinstance(stream, Parts) else view(stream)
 
 

@@ -132,7 +132,7 @@ MOST_PARTS = 6
 MOST_IDLE, MOST_IDLE_ENLARGING = 1.5, 1.3
 """Boxes that hold more than so many times the pixels there are do not pay; nor so many where pictures are enlarged."""
 WIDE, FEW_STEPS = 256, 16
-"""Channels of a wide tile; and steps of 128 bytes, of which one is no quicker than a narrow one."""
+"""A tile is wide from so many channels on; with so few steps of 128 bytes a wide one is no quicker."""
 SMALL_PICTURE = 64
 """Pixels below which the library makes 350 to 570 TFLOP/s, where at most sizes it makes 600 to 750."""
 MOST_STANDING = 0.06

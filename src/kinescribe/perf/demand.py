@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from kinescribe.checkpoints.source import PartName
-from kinescribe.models.conditions import Conditioning, spread
+from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops.select import Capability, standing_for
 from kinescribe.ops.slices import WHOLE, at_most, sampled
-from kinescribe.perf import fp8
+from kinescribe.perf import fp8, reuse
 from kinescribe.perf.count import NOTHING, Count, counted
 from kinescribe.perf.outline import Outline
 
@@ -115,14 +115,14 @@ def denoising_in_whole(model: Outline, work: Work, *, merged: bool) -> Count:
 
 @lru_cache(maxsize=256)
 def kept_bytes(model: Outline, work: Work) -> int:
-    """What the encoder leaves for the decoder, of all branches and windows that ``work`` keeps it for."""
+    """What a key step of ``reuse`` leaves for others, of all branches and windows that ``work`` keeps it for."""
     if not work.kept:
         return 0
     unet, (x, times, told) = cast(UNet, model.network("unet")), _given(model, work, merged=False)
     with torch.no_grad():
-        middle, skips = unet.encode(x.to(model.dtype), unet.tell(spread(times, len(told.tokens)), told), told)
+        _, *left = reuse.whole(unet, x.to(model.dtype), times, told)
     branches = 2 if work.guided else 1
-    return work.kept * branches * sum(part.nbytes for part in (middle, *skips))
+    return work.kept * branches * sum(part.nbytes for part in left)
 
 
 @lru_cache(maxsize=256)

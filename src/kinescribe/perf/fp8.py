@@ -21,6 +21,7 @@ from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.linear_fp8 import AnyCopy, Copies, copied, copies_fit
 from kinescribe.ops.normed_convolution import kernel_copied
 from kinescribe.ops.select import has_eight_bit_units, taps_serve
+from kinescribe.ops.tiles import end_tile
 from kinescribe.ops.version import version_of
 
 Weights = tuple[Tensor, ...]
@@ -28,6 +29,8 @@ Maker = Callable[[Weights], AnyCopy]
 State = tuple[tuple[object, torch.dtype, torch.device], ...]
 
 _HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
+MANY = 1 << 20
+"""Rows with which any width has a product that ever has one."""
 _INSIDE: WeakKeyDictionary[UNet, tuple[nn.Module, ...]] = WeakKeyDictionary()
 
 
@@ -51,6 +54,7 @@ def copies_of(unet: UNet) -> Copies:
 def forget(unet: UNet) -> None:
     """Give the memory of a UNet's copies back."""
     _HELD.pop(unet, None)
+    _INSIDE.pop(unet, None)
 
 
 def groups_of(unet: UNet) -> Iterator[Weights]:
@@ -102,7 +106,7 @@ def ends_of(unet: UNet) -> Iterator[Weights]:
         if module is None:
             continue
         out, forward, norm = module.project_out.weight, module.layer.feed_forward, module.layer.norm3
-        if taps_serve(out) and copies_fit(forward.up.weight):
+        if taps_serve(out) and end_tile(MANY, len(out)) is not None and copies_fit(forward.up.weight):
             yield out, forward.down.weight, forward.up.weight, forward.up.bias, norm.weight, norm.bias
 
 

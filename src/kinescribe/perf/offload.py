@@ -15,6 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from kinescribe.models.blocks import Downsample, ResidualBlock, Upsample
 from kinescribe.models.transformer import SpatialTransformer, TemporalTransformer
 from kinescribe.models.unet import UNet
+from kinescribe.ops.parts import Parts
+from kinescribe.ops.pinned import main_memory
 
 ALIGNED = 256
 UNITS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -38,7 +40,7 @@ class Pack:
         self._versions: list[int] = []
         stretches, size = _stretches(parameters), 0
         with torch.inference_mode(False):
-            self.host = _main_memory(sum(_aligned(s.end - s.begin) for s in stretches), pinned=pinned)
+            self.host = main_memory(sum(_aligned(s.end - s.begin) for s in stretches), pinned=pinned)
             for stretch in stretches:
                 storage, length = stretch.storage, stretch.end - stretch.begin
                 there = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
@@ -117,7 +119,9 @@ class Streamed:
         for number, unit in enumerate(self._units):
             enter, leave = partial(self._enter, number), partial(self._leave, number)
             self._handles.append(unit.register_forward_pre_hook(lambda *_, do=enter: do()))
-            self._handles.append(unit.register_forward_hook(lambda *_, do=leave: do(), always_call=True))
+            self._handles.append(
+                unit.register_forward_hook(lambda *given, do=leave: do(given[-1]), always_call=True)
+            )
 
     def end(self) -> None:
         """Leave the device; the UNet is as it was."""
@@ -137,10 +141,13 @@ class Streamed:
         self._packs[number].place(self._buffers[slot])
         self._load((number + 1) % len(self._packs), 1 - slot)
 
-    def _leave(self, number: int) -> None:
+    def _leave(self, number: int, result: object) -> object:
+        """What the unit gave, put together if it is in parts: a bias of it lies in the unit's memory."""
+        result = result.whole() if isinstance(result, Parts) else result
         if self._on_gpu and number in self._loaded:
             self._done[self._loaded.index(number)].record()
         self._packs[number].leave()
+        return result
 
     def _load(self, number: int, slot: int) -> None:
         """Begin to copy a unit into a buffer, once the unit that was there has been computed."""
@@ -221,12 +228,3 @@ def _extent(parameter: nn.Parameter) -> int:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGNED) * ALIGNED
-
-
-def _main_memory(size: int, *, pinned: bool) -> Tensor:
-    if pinned:
-        try:
-            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        except RuntimeError:  # the system grants no more pinned memory: slower, but as good
-            torch.cuda.empty_cache()
-    return torch.empty(size, dtype=torch.uint8)

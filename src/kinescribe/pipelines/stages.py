@@ -17,6 +17,7 @@ from kinescribe.diffusion.denoiser import Branch, Predict
 from kinescribe.errors import KinescribeWarning, NumbersError, PromptWarning
 from kinescribe.models.tokenizer import Tokenizer, Tokens
 from kinescribe.models.vae import AutoencoderKL
+from kinescribe.ops.pinned import main_memory
 from kinescribe.ops.slices import at_most, pixels_at_once
 from kinescribe.pipelines import heap
 from kinescribe.pipelines.memory import is_out_of_memory, release, stage
@@ -240,13 +241,13 @@ def finite(
 def to_uint8(images: Float[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n h w 3"]:
     """[-1, 1] to [0, 255], clamped and cut off (not rounded), as the original does; in main memory.
 
-    From a GPU on their way there: they have arrived when it has been waited for.
+    From a GPU on their way there, to pinned memory: they have arrived when it has been waited for.
     """
     levels = ((images.float() * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
     levels = rearrange(levels, "n c h w -> n h w c").contiguous()
     if levels.device.type != "cuda":
         return levels.cpu()
-    return torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True).copy_(levels, non_blocking=True)
+    return main_memory(levels.numel()).view(levels.shape).copy_(levels, non_blocking=True)
 
 
 def warn_of_flatness(frames: UInt8[np.ndarray, "f h w 3"]) -> None:

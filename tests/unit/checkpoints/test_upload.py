@@ -65,8 +65,8 @@ def test_tensors_arrive_in_order_as_they_were() -> None:
 
 def test_a_few_buffers_serve_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    memory = upload._main_memory
-    monkeypatch.setattr(upload, "_main_memory", lambda: made.append(1) or memory())
+    memory = upload.main_memory
+    monkeypatch.setattr(upload, "main_memory", lambda size: made.append(1) or memory(size))
     with uploaded((torch.full((PIECE,), float(i)) for i in range(50)), CPU) as tensors:
         assert [int(tensor[-1]) for tensor in tensors] == list(range(50))
     assert len(made) == BUFFERS

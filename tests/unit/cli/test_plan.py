@@ -65,11 +65,11 @@ def test_two_stages_are_planned_one_after_the_other(real: Cli) -> None:
 
 
 def test_too_little_memory_is_exit_4_before_the_weights_are_read(real: Cli) -> None:
-    done = real("generate", "a boat", *SMALL, "--memory", "40MB", "-o", "clip.mp4")
+    done = real("generate", "a boat", *SMALL, "--memory", "20MB", "-o", "clip.mp4")
     assert done.code == 4
-    assert re.search(r"needs \d+ MB at least for 2 frames of 64x64 and 40 MB are free \(cpu\)", done.err)
+    assert re.search(r"needs \d+ MB at least for 2 frames of 64x64 and 20 MB are free \(cpu\)", done.err)
     assert "loading" not in done.err
-    done = real("plan", *SMALL, "--memory", "40MB")
+    done = real("plan", *SMALL, "--memory", "20MB")
     assert done.code == 4 and not done.out
 
 

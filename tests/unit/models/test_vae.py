@@ -56,6 +56,8 @@ def test_bfloat16_leaves_no_bands_in_a_sky() -> None:
         latents = vae.encode(sky).mean
         exact = to_uint8(vae.decode(latents)).numpy().astype(int)
         rounded = to_uint8(vae.bfloat16().decode(latents.bfloat16())).numpy().astype(int)
+        again = vae.encode(sky.bfloat16()).mean.float()
+    assert float((again - latents).norm() / latents.norm()) < 0.01
     off = np.abs(rounded - exact)
     assert off.mean() < 0.35 and (off > 1).mean() < 0.02
     levels, kept = (len(np.unique(frames[0, :, 64, 2])) for frames in (exact, rounded))

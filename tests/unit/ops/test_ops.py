@@ -167,3 +167,9 @@ def test_folding_a_channels_last_clip_moves_no_bytes() -> None:
     assert rearrange(x, "b c f h w -> b c f (h w)").data_ptr() == x.data_ptr()
     assert rearrange(pictures(x), "n c h w -> n (h w) c").data_ptr() == x.data_ptr()
     assert torch.equal(clips(pictures(x), 2), x)
+
+
+def test_a_group_of_one_number_is_normalised_to_the_bias() -> None:
+    norm = GroupNorm(4, 4, eps=1e-5)
+    torch.nn.init.normal_(norm.bias)
+    torch.testing.assert_close(norm(torch.randn(1, 4, 1, 1))[0, :, 0, 0], norm.bias.data, atol=1e-3, rtol=0)

@@ -12,6 +12,8 @@ from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
 from kinescribe.ops import layer_norm, linear, linear_fp8
 from kinescribe.ops.linear_fp8 import EndCopy, Rows8, in_eight_bits
+from kinescribe.ops.tiles import ENDS
+from kinescribe.perf import fp8
 from kinescribe.perf.fp8 import (
     copies_of,
     copy_bytes,
@@ -71,7 +73,17 @@ def test_what_reads_a_group_norm_has_copies_that_follow_the_norm_too(unet: UNet)
     torch.testing.assert_close(copy.norm_scale, 3 * before)
 
 
-def test_the_ends_of_transformers_have_copies_that_follow_all_they_are_made_of(unet: UNet) -> None:
+def test_ends_of_widths_without_a_product_have_no_copies(unet: UNet) -> None:
+    assert list(ends_of(unet)) == []
+    with torch.device("meta"):
+        wide = UNet(replace(unet.config, width=320, head_dim=64))
+    assert len(list(ends_of(wide))) == 2 * len(wide.spatials)
+
+
+def test_the_ends_of_transformers_have_copies_that_follow_all_they_are_made_of(
+    unet: UNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fp8, "end_tile", lambda *_: ENDS[0])
     names = {id(weight): name for name, weight in unet.named_parameters()}
     ended = {names[id(out)] for out, *_ in ends_of(unet)}
     assert ended == {name for name in names.values() if "project_out.weight" in name and "stem" not in name}

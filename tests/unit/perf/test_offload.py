@@ -7,9 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from conftest import tiny_components
+from kinescribe.models import blocks
 from kinescribe.models.conditions import Conditioning
 from kinescribe.models.unet import UNet
+from kinescribe.ops.convolution import Waiting
 from kinescribe.ops.packed import behind_each_other
+from kinescribe.ops.parts import Parts
+from kinescribe.perf import offload
 from kinescribe.perf.offload import Pack, Streamed, resident_bytes
 
 CPU = torch.device("cpu")
@@ -141,3 +145,32 @@ def test_block_by_block_after_all_at_once_takes_no_more_than_before(unet: UNet) 
     assert torch.equal(answer(unet), before)
     streamed.end()
     assert torch.equal(answer(unet), before)
+
+
+def test_no_unit_leaves_a_bias_in_memory_that_is_about_to_be_written(
+    unet: UNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results in parts, as GPUs have them; their biases lie where a unit's buffer begins, which is written first."""
+
+    def in_parts(x: Tensor, y: Tensor, waiting: Waiting, ahead: Waiting = None) -> Parts:
+        assert waiting is not None
+        return Parts(x, y, waiting, ahead, beside=False)
+
+    def without_bias(x: Tensor, conv: nn.Conv2d) -> tuple[Tensor, Waiting]:
+        return nn.functional.conv2d(x, conv.weight, None, conv.stride, conv.padding), conv.bias[None]  # type: ignore[index]
+
+    monkeypatch.setattr(blocks, "summed", in_parts)
+    monkeypatch.setattr(blocks, "convolve", without_bias)
+    before = answer(unet)
+    parameters = offload._divided(unet)
+    monkeypatch.setattr(
+        offload, "_divided", lambda _: ([(unit, own[::-1]) for unit, own in parameters[0]], parameters[1])
+    )
+    streamed = Streamed(unet, CPU)
+    streamed.begin()
+    kinds: list[type] = []
+    for residual in unet.residuals:
+        residual.register_forward_hook(lambda *given: kinds.append(type(given[-1])))
+    torch.testing.assert_close(answer(unet), before)
+    assert kinds == [Tensor] * len(unet.residuals)
+    streamed.end()
