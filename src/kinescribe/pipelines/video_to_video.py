@@ -6,10 +6,10 @@ text-to-video model walks the last part of any sampler's path (SDEdit; Meng et a
 Memory of the second stage for 32 frames of 1280 x 720 in half precision, counted, not measured: one activation of its
 finest level, 32 x 90 x 160 x 320 numbers, is 0.275 GiB. The UNet's most is in the decoder's last level, 3.6 GiB for one
 branch of guidance and 6.1 for both (14.7 without slices); on GPUs of compute capability 9.0, whose kernels spare
-copies, 2.9, 5.4 and 7.0. With the weights of the UNet (2.63), of the text tower (0.63) and of the autoencoder (0.16) and
-0.5 for the device itself that is 10 GiB, or 7 with the branches one after the other. The
-autoencoder, one frame at a time, needs 1.3 GiB. Pixels wait as 8 bits in main memory. More frames need no more, but
-for their latents: the UNet sees one window at a time.
+copies, 2.9, 5.4 and 7.0. With the weights of the UNet (2.63), of the text tower (0.63) and of the autoencoder (0.16)
+and 0.5 for the device itself that is 10 GiB, or 7 with the branches one after the other. The autoencoder, one frame at
+a time, needs 1.3 GiB. Pixels wait as 8 bits in main memory. More frames need no more, but for their latents: the UNet
+sees one window at a time.
 """
 
 from collections.abc import Iterator
