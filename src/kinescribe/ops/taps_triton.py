@@ -91,33 +91,14 @@ def _convolve(
         scale = tl.load(scale_ptr) if SCALED else 1.0
         column = channel - kind * n + tl.arange(0, N)
         _put(
-            product * scale,
-            row,
-            column,
-            inside,
-            stream_ptr,
-            bias_ptr,
-            ahead_ptr,
-            out_ptr,
-            ONTO,
-            BIASED,
-            AHEAD,
-        )
+            product * scale, row, column, inside, stream_ptr, bias_ptr, ahead_ptr, out_ptr, ONTO, BIASED, AHEAD
+        )  # fmt: skip
         if BESIDE:
             column = channel - kind * n + N + tl.arange(0, BESIDE)
             _put(
-                product_beside * scale,
-                row,
-                column,
-                inside,
-                stream_ptr,
-                bias_ptr,
-                ahead_ptr,
-                out_ptr,
-                ONTO,
-                BIASED,
-                AHEAD,
-            )
+                product_beside * scale, row, column, inside, stream_ptr, bias_ptr, ahead_ptr, out_ptr,
+                ONTO, BIASED, AHEAD,
+            )  # fmt: skip
 
 
 @triton.jit
