@@ -1,4 +1,4 @@
-"""Every operation with a kernel of its own, at the shapes of the large models: kernel, plain version, floor.
+"""Operations with kernels of their own, at the shapes of the large models: kernel, plain version, floor.
 
     python benchmarks/ops.py [--only NAME] [--dtype bfloat16] [--sweep] [--out benchmarks/results/NAME.json]
 
@@ -14,7 +14,9 @@ import json
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from itertools import product as combinations
+from math import prod
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,9 +30,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kinescribe.ops import group_norm_triton, layer_norm_triton, linear_triton
 from kinescribe.ops.attention import attention, frame_attention
+from kinescribe.ops.convolution import add
 from kinescribe.ops.group_norm import group_norm
 from kinescribe.ops.layer_norm import add_layer_norm, layer_norm
 from kinescribe.ops.linear import geglu, geglu_reference, linear_add, linear_geglu
+from kinescribe.ops.parts import joined
 from kinescribe.ops.tiles import Tile, linear_tile
 
 Version = Callable[..., Any]
@@ -103,6 +107,7 @@ def measured_device(dtype: torch.dtype) -> Device:
 def cases(dtype: torch.dtype) -> Iterator[Case]:
     """All operations at all shapes."""
     yield from norm_cases(dtype)
+    yield from parts_cases(dtype)
     yield from convolution_cases(dtype)
     yield from attention_cases(dtype)
     yield from pixel_attention_cases(dtype)
@@ -165,6 +170,49 @@ def norm_cases(dtype: torch.dtype) -> Iterator[Case]:
             if kind == "frames":
                 with_shift = {"kernel": lambda x, k=kernel, s=shift: k(x, s), "plain": shifted}
                 yield Case("group_norm+shift", label, pictures, with_shift, 2 * size)
+
+
+# pictures or clips, channels, height, width; channels beside those, or 0 for a sum, and pictures of the second part
+PARTS = [
+    ((32, 320, 32, 32), 0, 32), ((2, 320, 16, 1024), 0, 2), ((2, 640, 16, 256), 0, 2), ((2, 1280, 16, 64), 0, 2),
+    ((32, 640, 32, 32), 320, 16), ((32, 320, 32, 32), 320, 16), ((48, 320, 40, 72), 0, 48), ((2, 320, 24, 2880), 0, 2),
+    ((48, 640, 40, 72), 320, 24), ((48, 320, 40, 72), 320, 24), ((16, 128, 256, 256), 0, 16),
+    ((16, 256, 128, 128), 0, 16), ((16, 512, 64, 64), 0, 16),
+]  # fmt: skip
+
+
+def parts_cases(dtype: torch.dtype) -> Iterator[Case]:
+    """Sums with a bias and channels side by side, each with its group norm: together, and as a pass and a norm."""
+    return (parts_case(shape, beside, others, dtype) for shape, beside, others in PARTS)
+
+
+def parts_case(shape: tuple[int, ...], beside: int, others: int, dtype: torch.dtype) -> Case:
+    """One of them."""
+    b, c, *sides = shape
+    weight, bias = random(2, c + beside, dtype=dtype)
+    waiting = random(1, c, dtype=dtype)
+    sizes = shape, (others, beside or c, *sides)
+
+    def inputs() -> tuple[Tensor, ...]:
+        return tuple(
+            random(*size, dtype=dtype).contiguous(memory_format=torch.channels_last) for size in sizes
+        )
+
+    def together(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        rest = None, weight, bias, 32, 1e-5, True
+        return group_norm_triton.forward_of_parts(x, y, waiting, None, bool(beside), *rest)
+
+    def apart(x: Tensor, y: Tensor) -> Tensor:
+        return group_norm(joined(x, y) if beside else add(x, y, waiting), 32, weight, bias, 1e-5, silu=True)
+
+    def plain(x: Tensor, y: Tensor) -> Tensor:
+        y = y.repeat(b // others, 1, 1, 1)
+        whole = torch.cat([x, y], 1) if beside else x + (y + waiting[:, :, None, None])
+        return F.silu(F.group_norm(whole, 32, weight, bias, 1e-5), inplace=True)
+
+    label = "x".join(map(str, shape)) + (f" beside {others}x{beside}" if beside else "")
+    moved = 2.0 * prod(sides) * (b * c + others * (beside or c) + 2 * b * (c + beside))
+    return Case("parts", label, inputs, {"kernel": together, "apart": apart, "plain": plain}, moved)
 
 
 # name: pictures or clips, channels in and out, height, width
@@ -430,12 +478,12 @@ def swept_layer_norms(dtype: torch.dtype) -> None:
         print(f"{case.name:16} {case.shape:16} now {times[layer_norm_triton.TILE]:7.1f}  {best}")
 
 
-def swept_norms(dtype: torch.dtype) -> None:
-    """Print the times of the group norm for other sizes of its programs."""
+def swept_norms(dtype: torch.dtype, only: str) -> None:
+    """Print the times of group norms, alone and of parts, for other sizes of their programs."""
     sizes = list(combinations((8192, 16384), (4096, 8192, 16384), (2048, 4096), (512, 1024)))
     print("\ngroup norm: WHOLE, BY_FOUR_WARPS, numbers of a tile, programs -> us, best first")
-    for case in norm_cases(dtype):
-        if case.name != "group_norm":
+    for case in chain(norm_cases(dtype), parts_cases(dtype)):
+        if case.name not in ("group_norm", "parts") or only not in case.name:
             continue
         times = {}
         for whole, four, tile, programs in sizes:
@@ -497,8 +545,8 @@ def main() -> None:
                 f"{row['name']:18} {row['shape']:28} {row['floor']:8.1f} {kernel:8.1f} "
                 f"{row['floor'] / kernel:6.0%} {plain:8.1f}  {others}"
             )
-        if SWEEP and options.only in "group_norm":
-            swept_norms(dtype)
+        if SWEEP:
+            swept_norms(dtype, options.only)
         if SWEEP and options.only in "layer_norm":
             swept_layer_norms(dtype)
     if options.out:

@@ -228,6 +228,7 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     half = torch.float16
     x, rows = pictures(2, 64, 8, 8, dtype=half), drawn(1 << 15, 512, dtype=half)
     one, (first, second) = drawn(512, dtype=half), drawn(2, 64, dtype=half)
+    norm = first, second, 32, 1e-5, True
     weight, wide, gates = (
         drawn(512, 512, dtype=half),
         drawn(1 << 12, 1024, dtype=half),
@@ -235,30 +236,8 @@ def test_compilers_are_told_the_truth_about_the_operations() -> None:
     )
     clip = drawn(1, 16, 6, 64, dtype=half)
     checked = {
-        group_norm_triton.group_norm_op: (
-            x,
-            None,
-            first,
-            second,
-            32,
-            1e-5,
-            True,
-            0,
-            torch.ones((), device="cuda"),
-        ),
-        group_norm_triton.group_norm_of_parts_op: (
-            x,
-            x.clone(),
-            first[None],
-            None,
-            False,
-            None,
-            first,
-            second,
-            32,
-            1e-5,
-            True,
-        ),
+        group_norm_triton.group_norm_op: (x, None, *norm, 0, torch.ones((), device="cuda")),
+        group_norm_triton.group_norm_of_parts_op: (x, x.clone(), first[None], None, False, None, *norm),
         upsample_triton.place_op: (x, None),
         convolution_triton.add_biased_op: (x, x.clone(), first[None]),
         layer_norm_triton.layer_norm_op: (rows, one, one, 1e-5),

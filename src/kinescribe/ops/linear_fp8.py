@@ -47,7 +47,7 @@ class KernelCopy:
     """The kernel of a convolution in 8 bits, see ``ops.normed_convolution``, with one scale for all; a linear layer
     behind a group norm counts as one of one pixel.
 
-    ``norm_scale`` is that of the numbers it multiplies, and ``scale`` that of their products.
+    ``norm_scale`` is that of the numbers it multiplies, and ``scale`` that of their products, for kernels to read.
     """
 
     taps: Shaped[Tensor, "o y x c"]

@@ -28,9 +28,10 @@ Weights = tuple[Tensor, ...]
 Maker = Callable[[Weights], AnyCopy]
 State = tuple[tuple[object, torch.dtype, torch.device], ...]
 
-_HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
 MANY = 1 << 20
 """Rows with which any width has a product that ever has one."""
+
+_HELD: WeakKeyDictionary[UNet, tuple[Copies, dict[Tensor, State]]] = WeakKeyDictionary()
 _INSIDE: WeakKeyDictionary[UNet, tuple[nn.Module, ...]] = WeakKeyDictionary()
 
 

@@ -148,7 +148,8 @@ def _lower(placement: Placement | None, merged: list[bool], branch: Branch) -> s
 
 
 def decode(components: Components, latents: Float[Tensor, "b c f y x"]) -> list[UInt8[np.ndarray, "f h w 3"]]:
-    """Frames of every clip from scaled latents, a few pictures at a time.
+    """Frames of every clip from scaled latents, a few pictures at a time; those that come all at once from a GPU stay
+    in the pinned memory that they came to.
 
     Numbers that are not finite are decoded once more in float32; raises ``NumbersError`` if that fails too.
     """

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kinescribe.ops import parts
 from kinescribe.ops.convolution import add
+from kinescribe.ops.group_norm import GroupNorm
 from kinescribe.ops.parts import Parts, first, joined, side_by_side, summed, viewed, whole
 from kinescribe.ops.temporal import channels_last, clips, pictures
 
@@ -73,3 +74,11 @@ def test_the_shape_of_what_stands_side_by_side() -> None:
     stream = side_by_side(x, y)
     assert isinstance(stream, Parts) and stream.shape == (4, 5, 2, 5)
     assert torch.equal(stream.whole(), joined(x, y))
+
+
+def test_a_norm_without_kernels_reads_the_whole_and_may_be_trained() -> None:
+    x, y, bias = drawn(2, 4, 3, 5), drawn(2, 4, 3, 5), torch.randn(1, 4)
+    norm = GroupNorm(2, 4, eps=1e-5)
+    found, normed = norm.reading(Parts(x, y, bias, beside=False))
+    assert torch.equal(found, add(x, y, bias))
+    assert torch.equal(normed, norm(found)) and normed.requires_grad
