@@ -13,7 +13,7 @@ import datetime
 import json
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from itertools import product as combinations
 from math import prod
@@ -38,6 +38,8 @@ from kinescribe.ops.parts import joined
 from kinescribe.ops.tiles import Tile, linear_tile
 
 Version = Callable[..., Any]
+READS = ((2048, 4), (4096, 4), (4096, 8), (8192, 4), (8192, 16))
+"""Numbers that a program of a group norm's first reading reads at a time, and its warps."""
 COLD = 256 << 20
 """Bytes of inputs that a graph goes around: several times the cache of a large GPU."""
 
@@ -479,24 +481,33 @@ def swept_layer_norms(dtype: torch.dtype) -> None:
 
 
 def swept_norms(dtype: torch.dtype, only: str) -> None:
-    """Print the times of group norms, alone and of parts, for other sizes of their programs."""
-    sizes = list(combinations((8192, 16384), (4096, 8192, 16384), (2048, 4096), (512, 1024)))
-    print("\ngroup norm: WHOLE, BY_FOUR_WARPS, numbers of a tile, programs -> us, best first")
+    """Print the times of group norms, alone and of parts, for other sizes of the programs that read rows twice."""
+    print(
+        "\ngroup norm, us, best first: channels of a block, numbers of a tile, warps, programs; numbers, programs"
+    )
     for case in chain(norm_cases(dtype), parts_cases(dtype)):
         if case.name not in ("group_norm", "parts") or only not in case.name:
             continue
-        times = {}
-        for whole, four, tile, programs in sizes:
-            sizes_now = {
-                "WHOLE": whole,
-                "BY_FOUR_WARPS": four,
-                "_tile": lambda *_, chosen=(tile, programs): chosen,
-            }
-            with patch.multiple(group_norm_triton, **sizes_now):
-                times[whole, four, tile, programs] = microseconds(case.versions["kernel"], case.inputs, 7)
-        best = sorted(times.items(), key=lambda item: item[1])[:4]
         now = microseconds(case.versions["kernel"], case.inputs, 7)
-        print(f"{case.shape:28} now {now:7.1f}  " + "  ".join(f"{k} {v:.1f}" for k, v in best))
+        table = group_norm_triton._sizes
+
+        def timed(case: Case, table: Callable[..., Any], **other: int) -> float:
+            with patch.object(group_norm_triton, "_sizes", lambda *given: replace(table(*given), **other)):
+                return microseconds(case.versions["kernel"], case.inputs, 7)
+
+        reads = {
+            (widest, read, warps, readers): timed(
+                case, table, widest=widest, read=read, warps=warps, readers=readers
+            )
+            for widest, (read, warps), readers in combinations((64, 128), READS, (264, 528, 1056))
+        }
+        writes = {
+            (written, writers): timed(case, table, written=written, writers=writers)
+            for written, writers in combinations((2048, 4096, 8192), (528, 1056, 2112, 4224))
+        }
+        best = (sorted(times.items(), key=lambda item: item[1])[:4] for times in (reads, writes))
+        told = "  |  ".join("  ".join(f"{k} {v:.1f}" for k, v in each) for each in best)
+        print(f"{case.shape:28} now {now:7.1f}  {told}")
 
 
 def compared(case: Case, device: Device) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from kinescribe.ops.fast_math_triton import exp2, reciprocal
 
-COUNTS = ("repeats", "apart", "others", "length", "chunks", "part", "pixels")
+COUNTS = ("repeats", "apart", "others", "length", "chunks", "part", "pixels", "blocks")
 """Arguments by which no address of pixels is aligned: one compiled kernel serves all their values."""
 
 
@@ -19,14 +19,16 @@ def _pairs(a, b, c, d):
 
 
 @triton.jit
-def _members(
-    block, groups, TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr
-):
-    """Channels of this block and whether they are real; those of each group, one hot (SLOTS, WIDTH)."""
+def _members(block, groups, STEP: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr):
+    """Channels of this block of ``STEP`` and whether they are real; its groups, and their channels one hot.
+
+    ``SLOTS`` groups from the first on that has a channel in the block; which are theirs is (SLOTS, WIDTH).
+    """
     column = tl.arange(0, WIDTH)
-    channel = block * (TOGETHER * SIZE) + column
-    real = (column < TOGETHER * SIZE) & (channel < groups * SIZE)
-    return channel, real, (column[None, :] // SIZE == tl.arange(0, SLOTS)[:, None]) & real[None, :]
+    channel = block * STEP + column
+    real = (column < STEP) & (channel < groups * SIZE)
+    group = block * STEP // SIZE + tl.arange(0, SLOTS)
+    return channel, real, group, (channel[None, :] // SIZE == group[:, None]) & real[None, :]
 
 
 @triton.jit
@@ -99,6 +101,32 @@ def _read(
 
 
 @triton.jit
+def _origins(
+    x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, row, channel, real, group, own, rows, channels, first, others,
+    PARTS: tl.constexpr, AHEAD: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr,
+):  # fmt: skip
+    """What distances are from, the first number of a group in this row: for every channel (1, WIDTH), and by group."""
+    base = _read(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, row, channel // SIZE * SIZE, real[None, :], rows, channels, first,
+        others, PARTS, AHEAD,
+    ).to(tl.float32)  # fmt: skip
+    middle = _read(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, row, group * SIZE, own[None, :], rows, channels, first, others,
+        PARTS, AHEAD,
+    ).to(tl.float32)  # fmt: skip
+    return base, tl.reshape(middle, (SLOTS,))
+
+
+@triton.jit
+def _by_group(total, square, member, middle, count):
+    """Mean of every group and squared distances from it, of the sums of its channels' distances and their squares."""
+    total, square = tl.reduce(
+        (tl.where(member, total[None, :], 0.0), tl.where(member, square[None, :], 0.0)), 1, _pairs
+    )
+    return middle + total / count, tl.maximum(square - total * (total / count), 0.0)
+
+
+@triton.jit
 def _store(out_ptr, row, channel, channels, out, mask):
     tl.store(
         out_ptr + row[:, None] * channels + channel[None, :], out.to(out_ptr.dtype.element_ty), mask=mask
@@ -133,7 +161,7 @@ def norm_whole(
 ):  # fmt: skip
     """All rows of a block of groups, held from the first read to the only write."""
     block, b, channels = tl.program_id(0), tl.program_id(1), groups * SIZE
-    channel, real, member = _members(block, groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    channel, real, group, member = _members(block, groups, TOGETHER * SIZE, SIZE, SLOTS, WIDTH)
     row = tl.arange(0, ROWS)
     mask = (row < rows)[:, None] & real[None, :]
     x = _read(
@@ -141,26 +169,16 @@ def norm_whole(
     )  # fmt: skip
     if PARTS:
         _store(whole_ptr + b.to(tl.int64) * rows * channels, row, channel, channels, x, mask)
-    # distances are from the first number of the group, which every channel of it has to know
-    slot, top = tl.arange(0, SLOTS), tl.zeros((1,), tl.int32)
-    group = block * TOGETHER + slot
-    base = _read(
-        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, top, channel // SIZE * SIZE, real[None, :], rows, channels, first,
-        others, PARTS, AHEAD,
-    ).to(tl.float32)  # fmt: skip
-    middle = _read(
-        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, top, group * SIZE, ((slot < TOGETHER) & (group < groups))[None, :],
-        rows, channels, first, others, PARTS, AHEAD,
-    ).to(tl.float32)  # fmt: skip
-    middle = tl.reshape(middle, (SLOTS,))
     shift = _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
+    own = group < tl.minimum((block + 1) * TOGETHER, groups)
+    base, middle = _origins(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, tl.zeros((1,), tl.int32), channel, real, group, own, rows, channels,
+        first, others, PARTS, AHEAD, SIZE, SLOTS,
+    )  # fmt: skip
     off = tl.where(mask, x.to(tl.float32) - (base - shift[None, :]), 0.0)
     total, square = tl.reduce((off, off * off), 0, _pairs)
-    total, square = tl.reduce(
-        (tl.where(member, total[None, :], 0.0), tl.where(member, square[None, :], 0.0)), 1, _pairs
-    )
     count = rows * 1.0 * SIZE
-    mean, square = middle + total / count, tl.maximum(square - total * (total / count), 0.0)
+    mean, square = _by_group(total, square, member, middle, count)
     mean, scale, bias = _per_channel(
         mean, square, count, member, channel, real, shift, weight_ptr, bias_ptr, eps
     )
@@ -172,22 +190,25 @@ def norm_whole(
 def norm_statistics(
     x_ptr, y_ptr, waiting_ptr, ahead_ptr, whole_ptr, shift_ptr, mean_ptr, square_ptr, rows, groups, first, others,
     repeats, apart, length, chunks, PARTS: tl.constexpr, AHEAD: tl.constexpr, SHIFTED: tl.constexpr,
-    TOGETHER: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Mean and sum of squared distances of each group over one chunk of ``length`` rows, as of its first row.
+    """Mean and sum of squared distances of what a block has of each group, over one chunk of ``length`` rows.
 
     What comes in parts is written as a whole.
     """
-    b, channels = tl.program_id(2), groups * SIZE
-    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+    block, b, channels = tl.program_id(0), tl.program_id(2), groups * SIZE
+    channel, real, group, member = _members(block, groups, WIDTH, SIZE, SLOTS, WIDTH)
     begin = tl.program_id(1) * length
     last = tl.minimum(begin + length, rows)
     row = tl.arange(0, ROWS)
     whole_ptr += b.to(tl.int64) * rows * channels
-    base = _read(
-        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, begin.to(tl.int64) + tl.zeros((1,), tl.int64), channel, real[None, :],
-        rows, channels, first, others, PARTS, AHEAD,
-    ).to(tl.float32)  # fmt: skip
+    base, middle = _origins(
+        x_ptr, y_ptr, waiting_ptr, ahead_ptr, b, begin.to(tl.int64) + tl.zeros((1,), tl.int64), channel, real, group,
+        group < groups, rows, channels, first, others, PARTS, AHEAD, SIZE, SLOTS,
+    )  # fmt: skip
+    base -= _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)[None, :]
     total = tl.zeros((ROWS, WIDTH), tl.float32)
     square = tl.zeros((ROWS, WIDTH), tl.float32)
     for at in tl.range(begin, last, ROWS, loop_unroll_factor=2):  # so that two reads are under way at once
@@ -201,64 +222,86 @@ def norm_statistics(
         off = tl.where(here, x.to(tl.float32) - base, 0.0)
         total += off
         square += off * off
-    count = (last - begin).to(tl.float32)
-    middle, square = tl.reduce((total, square), 0, _pairs)
-    middle /= count
-    square = tl.maximum(square - count * middle * middle, 0.0)
-    middle += tl.sum(base, 0) + _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
-    mean = tl.sum(tl.where(member, middle[None, :], 0.0), 1) / SIZE
-    off = tl.where(member, middle[None, :] - mean[:, None], 0.0)
-    square = tl.sum(tl.where(member, square[None, :], 0.0) + count * off * off, 1)
-    slot = tl.arange(0, SLOTS)
-    group = tl.program_id(0) * TOGETHER + slot
-    place = (b * groups + group) * chunks + tl.program_id(1)
-    kept = (slot < TOGETHER) & (group < groups)
-    tl.store(mean_ptr + place, mean, mask=kept)
-    tl.store(square_ptr + place, square, mask=kept)
+    total, square = tl.reduce((total, square), 0, _pairs)
+    inside = tl.minimum((block + 1) * WIDTH, (group + 1) * SIZE) - tl.maximum(block * WIDTH, group * SIZE)
+    count = tl.maximum((last - begin) * inside, 1).to(tl.float32)
+    mean, square = _by_group(total, square, member, middle, count)
+    place = ((b * tl.num_programs(0) + block) * SLOTS + tl.arange(0, SLOTS)) * chunks + tl.program_id(1)
+    tl.store(mean_ptr + place, mean)
+    tl.store(square_ptr + place, square)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def norm_join(
+    mean_ptr, square_ptr, joined_ptr, rows, groups, length, chunks, blocks, eps,
+    SIZE: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, TOGETHER: tl.constexpr, CHUNKS: tl.constexpr,
+    EARLY: tl.constexpr,
+):  # fmt: skip
+    """Mean and inverse deviation of groups, of which :func:`norm_statistics` left chunks in one block or in two."""
+    b, one = tl.program_id(1), tl.arange(0, 2 * TOGETHER)
+    group, side = tl.program_id(0) * TOGETHER + one % TOGETHER, one // TOGETHER
+    first = group * SIZE // WIDTH
+    block = (group * SIZE + side * (SIZE - 1)) // WIDTH
+    used = (group < groups) & ((side == 0) | (block > first))
+    inside = tl.minimum((block + 1) * WIDTH, (group + 1) * SIZE) - tl.maximum(block * WIDTH, group * SIZE)
+    inside = tl.where(used, inside, 0).to(tl.float32)[:, None]
+    entry = ((b * blocks + block) * SLOTS + group - block * WIDTH // SIZE) * chunks
+    if EARLY:  # in this order: who follows reads what has been put together
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    # Lane by lane first, the lanes at the end: no sums across threads inside the loop.
+    seen = tl.zeros((1, CHUNKS), tl.float32)
+    means = tl.zeros((2 * TOGETHER, CHUNKS), tl.float32)
+    squares = tl.zeros((2 * TOGETHER, CHUNKS), tl.float32)
+    for begin in range(0, chunks, CHUNKS):
+        chunk = begin + tl.arange(0, CHUNKS)
+        kept, place = used[:, None] & (chunk < chunks)[None, :], entry[:, None] + chunk[None, :]
+        count = tl.maximum(tl.minimum(rows - chunk * length, length), 0).to(tl.float32)[None, :]
+        share = count / tl.maximum(seen + count, 1.0)
+        off = tl.load(mean_ptr + place, mask=kept, other=0.0) - means
+        squares += tl.load(square_ptr + place, mask=kept, other=0.0) + inside * seen * share * off * off
+        means += share * off
+        seen += count
+    # both sides of a group, and all lanes
+    count = tl.reshape(inside * seen, (2, TOGETHER, CHUNKS))
+    means = tl.reshape(means, (2, TOGETHER, CHUNKS))
+    squares = tl.reshape(squares, (2, TOGETHER, CHUNKS))
+    numbers = rows * 1.0 * SIZE
+    mean = tl.sum(tl.sum(count * means, 2), 0) / numbers
+    off = means - mean[None, :, None]
+    square = tl.sum(tl.sum(squares + count * off * off, 2), 0)
+    group = tl.program_id(0) * TOGETHER + tl.arange(0, TOGETHER)
+    place, kept = 2 * (b * groups + group), group < groups
+    tl.store(joined_ptr + place, mean, mask=kept)
+    tl.store(joined_ptr + place + 1, tl.rsqrt(square / numbers + eps), mask=kept)
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def norm_apply(
-    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, mean_ptr, square_ptr, out_ptr,
-    rows, groups, repeats, apart, length, chunks, part, pixels, eps, LAID: tl.constexpr, EIGHT: tl.constexpr,
-    SHIFTED: tl.constexpr, SILU: tl.constexpr, TOGETHER: tl.constexpr, SIZE: tl.constexpr,
-    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr,
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, joined_ptr, out_ptr, rows, channels, groups, repeats, apart,
+    part, pixels, LAID: tl.constexpr, EIGHT: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
+    SIZE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Join the chunks of a block of groups, then normalise ``part`` rows of it."""
-    b, channels = tl.program_id(2), groups * SIZE
-    channel, real, member = _members(tl.program_id(0), groups, TOGETHER, SIZE, SLOTS, WIDTH)
+    """Normalise ``part`` rows of a block of channels by what :func:`norm_join` says of their groups."""
+    b = tl.program_id(2)
+    channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
+    real = channel < channels
     row = tl.arange(0, ROWS)
     first = tl.program_id(1) * part
     last = tl.minimum(first + part, rows)
     start = b.to(tl.int64) * rows * channels
     place = start + (first + row)[:, None].to(tl.int64) * channels + channel[None, :]
     here = (first + row < last)[:, None] & real[None, :]
-    # On its way while the statistics are joined; below, the next rows while these are written.
+    # On its way while the group's numbers are; below, the next rows while these are written.
     x = tl.load(x_ptr + place, mask=here, other=0.0)
-
-    slot = tl.arange(0, SLOTS)
-    group = tl.program_id(0) * TOGETHER + slot
-    # Lane by lane first, the lanes at the end: no sums across threads inside the loop.
-    seen = tl.zeros((1, CHUNKS), tl.float32)
-    means = tl.zeros((SLOTS, CHUNKS), tl.float32)
-    squares = tl.zeros((SLOTS, CHUNKS), tl.float32)
-    for begin in range(0, chunks, CHUNKS):
-        chunk = begin + tl.arange(0, CHUNKS)
-        kept = ((slot < TOGETHER) & (group < groups))[:, None] & (chunk < chunks)[None, :]
-        entry = (b * groups + group)[:, None] * chunks + chunk[None, :]
-        count = tl.maximum(tl.minimum(rows - chunk * length, length), 0).to(tl.float32)[None, :]
-        share = count / tl.maximum(seen + count, 1.0)
-        off = tl.load(mean_ptr + entry, mask=kept, other=0.0) - means
-        squares += tl.load(square_ptr + entry, mask=kept, other=0.0) + SIZE * seen * share * off * off
-        means += share * off
-        seen += count
-    mean = tl.sum(seen * means, 1) / rows
-    off = means - mean[:, None]
-    square = tl.sum(squares + seen * SIZE * off * off, 1)
-    shift = _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
-    mean, scale, bias = _per_channel(
-        mean, square, rows * 1.0 * SIZE, member, channel, real, shift, weight_ptr, bias_ptr, eps
-    )
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    group = 2 * (b * groups + channel // SIZE)
+    mean = tl.load(joined_ptr + group, mask=real, other=0.0)
+    mean -= _shift(shift_ptr, b, repeats, apart, channel, real, SHIFTED)
+    scale = tl.load(weight_ptr + channel, mask=real, other=0.0).to(tl.float32)
+    scale *= tl.load(joined_ptr + group + 1, mask=real, other=0.0)
+    bias = tl.load(bias_ptr + channel, mask=real, other=0.0).to(tl.float32)
     for at in range(first, last, ROWS):
         here = (at + row < last)[:, None] & real[None, :]
         place = start + (at + row)[:, None].to(tl.int64) * channels + channel[None, :]

@@ -1,9 +1,10 @@
 """Group normalisation of channels-last memory as Triton kernels, for inference.
 
-``x`` is ``(b, rows, channels)`` in memory: rows are the pixels of a frame or of a whole clip. A program takes a
-block of whole groups, as many as fill a power of two of channels best (12 of 10 channels are 120 of 128 lanes).
-Few rows are held whole: one launch. Many are read twice: :func:`norm_statistics` leaves mean and sum of squared
-distances of every chunk of rows, :func:`norm_apply` joins them and normalises.
+``x`` is ``(b, rows, channels)`` in memory: rows are the pixels of a frame or of a whole clip. Few rows are held whole:
+one launch, in which a program takes as many whole groups as fill a power of two of channels best (12 of 10 channels
+are 120 of 128 lanes). Many are read twice, in blocks of channels that are whole lines of the cache, whatever groups
+these belong to: :func:`norm_statistics` leaves mean and sum of squared distances of what a block has of each group in
+every chunk of rows, :func:`norm_join` joins them, :func:`norm_apply` normalises.
 
 Rows are written as they were read or, of a clip, as windows for a convolution along time, see ``ops.temporal``.
 """
@@ -15,21 +16,21 @@ import torch
 import triton
 from torch import Tensor
 
-from kinescribe.ops.group_norm_kernels_triton import norm_apply, norm_statistics, norm_whole
+from kinescribe.ops.group_norm_kernels_triton import norm_apply, norm_join, norm_statistics, norm_whole
 from kinescribe.ops.operation import operation
 
 WHOLE = 16384
 """Numbers a program holds at most when it normalises in one launch; twice as many if no lane is idle."""
 BY_FOUR_WARPS = 8192
-"""Numbers up to which a program has four warps; with eight, fewer of its size fit into the registers at once."""
-SMALL = 1 << 22
-CACHED = 1 << 25
-LARGE = 1 << 26
-"""Sizes of a tensor, in numbers, that want other programs; above the second it is larger than a large GPU's cache."""
-MOST_CHUNKS = 256
-"""Every program of :func:`norm_apply` reads the statistics of all chunks of its groups."""
+"""Numbers up to which it has four warps; with eight, fewer of its size fit into the registers at once, which lasts
+where there are many: of large tensors a program holds no more than that.
+"""
 NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
+JOINED = 4
+"""Groups whose chunks a program joins."""
+SMALL, MEDIUM, CACHED = 1 << 23, 1 << 24, 1 << 25
+"""Sizes of a tensor, in numbers, that want other programs; one above the last is larger than a large GPU's cache."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def forward(
     not laid out is divided by it and in 8 bits.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    return _launch(_Read(x), shift, weight, bias, groups, eps, silu, laid, scale)
+    return _launch(_Read(x), _Norm(shift, weight, bias, groups, eps, silu, laid, scale))
 
 
 def forward_of_parts(
@@ -103,7 +104,7 @@ def forward_of_parts(
     x, y = (part.contiguous(memory_format=torch.channels_last) for part in (x, y))
     whole = _whole(x, y, beside)
     read = _Read(whole, (x, y), (waiting, ahead), 2 if beside else 1)
-    return whole, _launch(read, shift, weight, bias, groups, eps, silu, laid, scale)
+    return whole, _launch(read, _Norm(shift, weight, bias, groups, eps, silu, laid, scale))
 
 
 @dataclass(frozen=True)
@@ -124,57 +125,120 @@ class _Read:
         return [x, y, waiting, ahead, self.whole], [x.shape[1], len(y)], flags
 
 
-def _launch(
-    read: _Read,
-    shift: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    eps: float,
-    silu: bool,
-    laid: int,
-    scale: Tensor | None,
-) -> Tensor:
-    x = read.whole
-    b, channels, height, width = x.shape
-    out = _empty(x, laid, scale)
-    rows = height * width
-    shifted = shift is not None
-    repeats = 1 if shift is None else b // shift.shape[0]
-    shift = weight[None] if shift is None else shift if shift.stride(1) == 1 else shift.contiguous()
-    apart = shift.stride(0)
-    flags = {"LAID": laid, "EIGHT": scale is not None, "SHIFTED": shifted, "SILU": silu}
-    scale = weight if scale is None else scale
-    given, counts, kind = read.arguments()
+@dataclass(frozen=True)
+class _Norm:
+    """What becomes of it."""
 
-    held = triton.next_power_of_2(rows)
-    block = _block(channels, groups, max(NARROWEST, min(128, WHOLE // held)))
+    shift: Tensor | None
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    eps: float
+    silu: bool
+    laid: int
+    scale: Tensor | None
+
+    def arguments(self, pictures: int) -> tuple[list[Tensor], list[int], dict[str, int | bool]]:
+        """For the kernels: shift, weight, bias and scale; pictures to a shift, how far apart shifts lie; flags."""
+        shift = self.weight[None] if self.shift is None else self.shift
+        shift = shift if shift.stride(1) == 1 else shift.contiguous()
+        given = [shift, self.weight, self.bias, self.weight if self.scale is None else self.scale]
+        flags: dict[str, int | bool] = {"SHIFTED": self.shift is not None, "SILU": self.silu}
+        flags |= {"LAID": self.laid, "EIGHT": self.scale is not None}
+        return given, [pictures // len(shift), shift.stride(0)], flags
+
+
+def _launch(read: _Read, norm: _Norm) -> Tensor:
+    b, channels, height, width = read.whole.shape
+    out, held = _empty(read.whole, norm.laid, norm.scale), triton.next_power_of_2(height * width)
+    block = _block(channels, norm.groups, max(NARROWEST, min(128, WHOLE // held)))
     numbers = held * block.width
-    full = block.width == block.together * block.size
-    if numbers <= WHOLE << full:
-        norm_whole[block.count, b](
-            *given, shift, weight, bias, scale, out, rows, groups, *counts, repeats, apart, width, eps,
-            **kind, **flags, **_lanes(block), ROWS=held, num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
-        )  # fmt: skip
+    most = WHOLE << (block.width == block.together * block.size)
+    if numbers > (most if read.whole.numel() <= SMALL else min(most, BY_FOUR_WARPS)):
+        _launch_in_chunks(read, norm, out)
         return out
-    block = _block(channels, groups, 256)
-    numbers, programs = _tile(b, x.numel(), read.kind)
-    if block.count * b * MOST_CHUNKS < programs // 2:  # one large picture of few channels
-        block = _block(channels, groups, 64)
-    tile, together = max(1, numbers // block.width), block.count * b
-    part, parts = _parts(rows, 2 * programs // together, tile)
-    # No more chunks than make an eighth of what a program of norm_apply reads anyway.
-    length, chunks = _parts(rows, min(MOST_CHUNKS, programs // together, part * block.size // 8), tile)
-    means, squares = torch.empty((2, b, groups, chunks), dtype=torch.float32, device=x.device)
-    norm_statistics[block.count, chunks, b](
-        *given, shift, means, squares, rows, groups, *counts, repeats, apart, length, chunks,
-        **kind, SHIFTED=shifted, **_lanes(block), ROWS=tile, num_warps=4,
-    )  # fmt: skip
-    norm_apply[block.count, parts, b](
-        x, shift, weight, bias, scale, means, squares, out, rows, groups, repeats, apart, length, chunks, part, width,
-        eps, **flags, **_lanes(block), ROWS=tile, CHUNKS=32 if chunks <= 32 else 128, num_warps=4,
+    (x, parts, kind), (given, shifts, flags) = read.arguments(), norm.arguments(b)
+    slots = triton.next_power_of_2(block.together)
+    norm_whole[block.count, b](
+        *x, *given, out, height * width, norm.groups, *parts, *shifts, width, norm.eps, **kind, **flags,
+        TOGETHER=block.together, SIZE=block.size, SLOTS=slots, WIDTH=block.width, ROWS=held,
+        num_warps=4 if numbers <= BY_FOUR_WARPS else 8,
     )  # fmt: skip
     return out
+
+
+def _launch_in_chunks(read: _Read, norm: _Norm, out: Tensor) -> None:
+    b, channels, height, pixels = read.whole.shape
+    rows, groups, size = height * pixels, norm.groups, channels // norm.groups
+    sizes = _sizes(read.whole.numel(), read.kind, norm.laid)
+    width = _width(channels, size, sizes.widest)
+    blocks = triton.cdiv(channels, width)
+    slots = triton.next_power_of_2(width // size if width % size == 0 else (width - 2) // size + 2)
+    length, chunks = _parts(rows, sizes.readers // (blocks * b), sizes.read // width)
+    part, count = _parts(rows, sizes.writers // (blocks * b), sizes.written // width)
+    means, squares = torch.empty((2, b, blocks, slots, chunks), dtype=torch.float32, device=out.device)
+    joined = torch.empty((b, groups, 2), dtype=torch.float32, device=out.device)
+    (x, parts, kind), (given, shifts, flags) = read.arguments(), norm.arguments(b)
+    lanes = {"SIZE": size, "WIDTH": width, "EARLY": _launches_early(out.device)}
+    early = {"launch_pdl": True} if lanes["EARLY"] else {}
+    norm_statistics[blocks, chunks, b](
+        *x, given[0], means, squares, rows, groups, *parts, *shifts, length, chunks,
+        **kind, SHIFTED=flags["SHIFTED"], **lanes, SLOTS=slots, ROWS=sizes.read // width, num_warps=sizes.warps,
+    )  # fmt: skip
+    norm_join[triton.cdiv(groups, JOINED), b](
+        means, squares, joined, rows, groups, length, chunks, blocks, norm.eps,
+        **lanes, SLOTS=slots, TOGETHER=JOINED, CHUNKS=16 if chunks <= 16 else 64, num_warps=1, **early,
+    )  # fmt: skip
+    norm_apply[blocks, count, b](
+        read.whole, *given, joined, out, rows, channels, groups, *shifts, part, pixels,
+        **flags, **lanes, ROWS=sizes.written // width, num_warps=4, **early,
+    )  # fmt: skip
+
+
+@lru_cache
+def _launches_early(device: torch.device) -> bool:
+    """Whether programs may start before those that they wait for have ended, to be there by then."""
+    return (
+        device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0) and not torch.version.hip
+    )
+
+
+def _width(channels: int, size: int, widest: int) -> int:
+    """Channels of a block: blocks as wide as possible that make up all; no group has parts in more than two."""
+    width = min(widest, channels & -channels)
+    if width >= max(NARROWEST, size):
+        return width
+    return max(min(widest, triton.next_power_of_2(channels)), triton.next_power_of_2(size))
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of blocks and programs where rows are read twice."""
+
+    widest: int
+    """Channels of a block."""
+    read: int
+    """Numbers a program of the first reading reads at a time, with as many on their way."""
+    warps: int
+    """Of such a program."""
+    readers: int
+    """Such programs that are aimed at."""
+    written: int
+    """Numbers a program of the second reading normalises at a time."""
+    writers: int
+
+
+def _sizes(numbers: int, parts: int, laid: int) -> _Sizes:
+    """As the sweep of an H200 chose, see benchmarks/results/2026-11-22_h200_group_norm_in_blocks.txt."""
+    writing = 2048 if laid else 4096, max(1056, numbers // 10240)
+    many = 528 if numbers <= SMALL else 1056
+    if parts == 0:
+        return _Sizes(64, 2048, 4, many, *writing)
+    if parts == 1:
+        return (
+            _Sizes(128, 4096, 8, 264, *writing) if numbers > MEDIUM else _Sizes(64, 4096, 4, many, *writing)
+        )
+    return _Sizes(128, 8192, 4, 264, *writing) if numbers > CACHED else _Sizes(64, 4096, 8, 264, *writing)
 
 
 def _whole(x: Tensor, y: Tensor, beside: bool) -> Tensor:
@@ -182,19 +246,6 @@ def _whole(x: Tensor, y: Tensor, beside: bool) -> Tensor:
     channels = x.shape[1] + (y.shape[1] if beside else 0)
     shape = len(x), channels, *x.shape[2:]
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
-def _tile(pictures: int, numbers: int, parts: int) -> tuple[int, int]:
-    """Numbers a program reads at a time, with the next ones on their way; and how many programs are aimed at.
-
-    As the sweeps of an H200 chose, see benchmarks/results/2026-11-22_h200_group_norm_sweep.txt and, for what comes in
-    ``parts``, 2026-11-22_h200_parts.txt.
-    """
-    if parts == 1:
-        return 4096, 512 if numbers >= LARGE else 1024
-    if parts == 2:
-        return 2048, 1024 if numbers > CACHED else 512
-    return 2048 if numbers <= SMALL else 4096, 1024 if pictures == 1 and numbers > CACHED else 512
 
 
 def _empty(x: Tensor, laid: int, scale: Tensor | None) -> Tensor:
@@ -206,14 +257,9 @@ def _empty(x: Tensor, laid: int, scale: Tensor | None) -> Tensor:
     return x.new_empty((b, p, f + 2, c) if laid == 1 else (b, f, p, 3, c), dtype=dtype)
 
 
-def _lanes(block: _Block) -> dict[str, int]:
-    slots = triton.next_power_of_2(block.together)
-    return {"TOGETHER": block.together, "SIZE": block.size, "SLOTS": slots, "WIDTH": block.width}
-
-
 def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
-    """Rows of a part, whole tiles, four at least; and how many parts, ``wanted`` at most."""
-    length = max(triton.cdiv(triton.cdiv(rows, max(wanted, 1)), tile), 4) * tile
+    """Rows of a part, whole tiles; and how many parts, ``wanted`` at most."""
+    length = triton.cdiv(triton.cdiv(rows, max(wanted, 1)), tile) * tile
     return length, triton.cdiv(rows, length)
 
 
