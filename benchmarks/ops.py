@@ -485,25 +485,31 @@ def swept_norms(dtype: torch.dtype, only: str) -> None:
     print(
         "\ngroup norm, us, best first: channels of a block, numbers of a tile, warps, programs; numbers, programs"
     )
+    table = group_norm_triton._sizes
     for case in chain(norm_cases(dtype), parts_cases(dtype)):
         if case.name not in ("group_norm", "parts") or only not in case.name:
             continue
-        now = microseconds(case.versions["kernel"], case.inputs, 7)
-        table = group_norm_triton._sizes
+        with patch.object(group_norm_triton, "_sizes", wraps=table) as asked:
+            now = microseconds(case.versions["kernel"], case.inputs, 7)
+        if asked.call_args is None:  # held whole
+            continue
+        chosen = table(*asked.call_args.args)
 
-        def timed(case: Case, table: Callable[..., Any], **other: int) -> float:
-            with patch.object(group_norm_triton, "_sizes", lambda *given: replace(table(*given), **other)):
+        def timed(sizes: group_norm_triton._Sizes, case: Case = case) -> float:
+            with patch.object(group_norm_triton, "_sizes", return_value=sizes):
                 return microseconds(case.versions["kernel"], case.inputs, 7)
 
         reads = {
             (widest, read, warps, readers): timed(
-                case, table, widest=widest, read=read, warps=warps, readers=readers
+                replace(chosen, widest=widest, read=read, warps=warps, readers=readers)
             )
             for widest, (read, warps), readers in combinations((64, 128), READS, (264, 528, 1056))
         }
         writes = {
-            (written, writers): timed(case, table, written=written, writers=writers)
-            for written, writers in combinations((2048, 4096, 8192), (528, 1056, 2112, 4224))
+            (written, writers): timed(replace(chosen, written=written, writers=writers))
+            for written, writers in combinations(
+                (2048, 4096, 8192), sorted({528, 1056, 2112, 4224, chosen.writers})
+            )
         }
         best = (sorted(times.items(), key=lambda item: item[1])[:4] for times in (reads, writes))
         told = "  |  ".join("  ".join(f"{k} {v:.1f}" for k, v in each) for each in best)

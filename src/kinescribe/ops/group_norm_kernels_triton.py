@@ -1,4 +1,4 @@
-"""The kernels of ``group_norm_triton``: what each program does with its block of groups and its rows.
+"""The kernels of ``group_norm_triton``: what each program does with its groups or channels and its rows.
 
 All is float32, and free of atomic sums, so equal inputs give equal bits. Squares are of distances from a number of the
 group or from a mean, never of values (Chan, Golub and LeVeque 1983).
@@ -292,7 +292,8 @@ def norm_apply(
     start = b.to(tl.int64) * rows * channels
     place = start + (first + row)[:, None].to(tl.int64) * channels + channel[None, :]
     here = (first + row < last)[:, None] & real[None, :]
-    # On its way while the group's numbers are; below, the next rows while these are written.
+    # On its way while the group's numbers are; below, the next rows while these are written. No kernel that is at work
+    # writes it: `norm_join` lets this one begin once `norm_statistics` has ended.
     x = tl.load(x_ptr + place, mask=here, other=0.0)
     if EARLY:
         tl.extra.cuda.gdc_wait()

@@ -2,9 +2,9 @@
 
 ``x`` is ``(b, rows, channels)`` in memory: rows are the pixels of a frame or of a whole clip. Few rows are held whole:
 one launch, in which a program takes as many whole groups as fill a power of two of channels best (12 of 10 channels
-are 120 of 128 lanes). Many are read twice, in blocks of channels that are whole lines of the cache, whatever groups
-these belong to: :func:`norm_statistics` leaves mean and sum of squared distances of what a block has of each group in
-every chunk of rows, :func:`norm_join` joins them, :func:`norm_apply` normalises.
+are 120 of 128 lanes). Many are read twice, in blocks of channels that are whole lines of the cache where the family's
+widths allow, whatever groups these belong to: :func:`norm_statistics` leaves mean and sum of squared distances of what
+a block has of each group in every chunk of rows, :func:`norm_join` joins them, :func:`norm_apply` normalises.
 
 Rows are written as they were read or, of a clip, as windows for a convolution along time, see ``ops.temporal``.
 """
@@ -29,6 +29,8 @@ NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
 JOINED = 4
 """Groups whose chunks a program joins."""
+MOST_PARTS = 65535
+"""CUDA counts no more programs along an axis but the first."""
 SMALL, MEDIUM, CACHED = 1 << 23, 1 << 24, 1 << 25
 """Sizes of a tensor, in numbers, that want other programs; one above the last is larger than a large GPU's cache."""
 
@@ -172,10 +174,10 @@ def _launch_in_chunks(read: _Read, norm: _Norm, out: Tensor) -> None:
     rows, groups, size = height * pixels, norm.groups, channels // norm.groups
     sizes = _sizes(read.whole.numel(), read.kind, norm.laid)
     width = _width(channels, size, sizes.widest)
-    blocks = triton.cdiv(channels, width)
+    blocks, read_rows, written_rows = triton.cdiv(channels, width), *sizes.rows(width)
     slots = triton.next_power_of_2(width // size if width % size == 0 else (width - 2) // size + 2)
-    length, chunks = _parts(rows, sizes.readers // (blocks * b), sizes.read // width)
-    part, count = _parts(rows, sizes.writers // (blocks * b), sizes.written // width)
+    length, chunks = _parts(rows, sizes.readers // (blocks * b), read_rows)
+    part, count = _parts(rows, sizes.writers // (blocks * b), written_rows)
     means, squares = torch.empty((2, b, blocks, slots, chunks), dtype=torch.float32, device=out.device)
     joined = torch.empty((b, groups, 2), dtype=torch.float32, device=out.device)
     (x, parts, kind), (given, shifts, flags) = read.arguments(), norm.arguments(b)
@@ -183,7 +185,7 @@ def _launch_in_chunks(read: _Read, norm: _Norm, out: Tensor) -> None:
     early = {"launch_pdl": True} if lanes["EARLY"] else {}
     norm_statistics[blocks, chunks, b](
         *x, given[0], means, squares, rows, groups, *parts, *shifts, length, chunks,
-        **kind, SHIFTED=flags["SHIFTED"], **lanes, SLOTS=slots, ROWS=sizes.read // width, num_warps=sizes.warps,
+        **kind, SHIFTED=flags["SHIFTED"], **lanes, SLOTS=slots, ROWS=read_rows, num_warps=sizes.warps,
     )  # fmt: skip
     norm_join[triton.cdiv(groups, JOINED), b](
         means, squares, joined, rows, groups, length, chunks, blocks, norm.eps,
@@ -191,7 +193,7 @@ def _launch_in_chunks(read: _Read, norm: _Norm, out: Tensor) -> None:
     )  # fmt: skip
     norm_apply[blocks, count, b](
         read.whole, *given, joined, out, rows, channels, groups, *shifts, part, pixels,
-        **flags, **lanes, ROWS=sizes.written // width, num_warps=4, **early,
+        **flags, **lanes, ROWS=written_rows, num_warps=4, **early,
     )  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def _launches_early(device: torch.device) -> bool:
 
 
 def _width(channels: int, size: int, widest: int) -> int:
-    """Channels of a block: blocks as wide as possible that make up all; no group has parts in more than two."""
+    """Channels of a block: where they can, blocks make up all without an idle lane; no group is in more than two."""
     width = min(widest, channels & -channels)
     if width >= max(NARROWEST, size):
         return width
@@ -216,7 +218,7 @@ class _Sizes:
     """Of blocks and programs where rows are read twice."""
 
     widest: int
-    """Channels of a block."""
+    """Channels of a block, unless groups are wider."""
     read: int
     """Numbers a program of the first reading reads at a time, with as many on their way."""
     warps: int
@@ -226,6 +228,11 @@ class _Sizes:
     written: int
     """Numbers a program of the second reading normalises at a time."""
     writers: int
+    """Such programs that are aimed at."""
+
+    def rows(self, width: int) -> tuple[int, int]:
+        """Rows of a block of so many channels that are read, and normalised, at a time."""
+        return max(1, self.read // width), max(1, self.written // width)
 
 
 def _sizes(numbers: int, parts: int, laid: int) -> _Sizes:
@@ -259,7 +266,7 @@ def _empty(x: Tensor, laid: int, scale: Tensor | None) -> Tensor:
 
 def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
     """Rows of a part, whole tiles; and how many parts, ``wanted`` at most."""
-    length = triton.cdiv(triton.cdiv(rows, max(wanted, 1)), tile) * tile
+    length = triton.cdiv(triton.cdiv(rows, min(max(wanted, 1), MOST_PARTS)), tile) * tile
     return length, triton.cdiv(rows, length)
 
 

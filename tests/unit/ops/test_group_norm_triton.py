@@ -77,7 +77,9 @@ check_parts(2, 20, 4, 6, 4, laid=2)
 check((4, 30, 12, 13), 3, shifts=2, mean=30.0, bound=1e-5)
 check((1, 320, 5, 9), 32, shifts=1)  # blocks of 64 channels, groups of 10
 check((2, 192, 7, 3), 4, mean=20.0, bound=1e-5)  # groups of 48
-check((1, 160, 7, 3), 4)  # groups wider than whole blocks
+check((1, 160, 7, 3), 4)  # groups wider than blocks without an idle lane would be
+check((1, 2500, 3, 2), 1, bound=1e-5)  # and than what a program reads at a time
+assert kernels._parts(1 << 24, 1 << 20, 64)[1] <= 65535
 check((1, 40, 128, 96), 4, first=100.0, bound=1e-4)  # the row that distances are taken from lies far from all others
 # more chunks than are joined at a time
 kernels._sizes = lambda *_: kernels._Sizes(64, read=256, warps=4, readers=10**6, written=512, writers=10**6)
@@ -100,26 +102,28 @@ def test_kernels_compile_for_the_generations_that_they_are_chosen_for() -> None:
     compiled("""
 from kinescribe.ops import group_norm_triton as kernels
 
-for channels in (320, 1280, 128):
+for channels, slots, held_slots in ((320, 8, 16), (1280, 8, 4), (128, 32, 32)):
     block, width = kernels._block(channels, 32, 128), kernels._width(channels, channels // 32, 128)
-    groups = {"SIZE": channels // 32, "SLOTS": 8}
+    groups = {"SIZE": channels // 32, "SLOTS": slots, "WIDTH": width}
     lanes = {"SIZE": channels // 32, "WIDTH": width, "ROWS": 4096 // width}
-    held = {**groups, "TOGETHER": block.together, "WIDTH": block.width, "ROWS": 64}
-    lanes["EARLY"] = False
+    held = {"SIZE": block.size, "TOGETHER": block.together, "SLOTS": held_slots, "WIDTH": block.width, "ROWS": 64}
     for parts in (0, 1, 2):
-        build(kernels.norm_statistics, PARTS=parts, AHEAD=True, SHIFTED=False, SLOTS=8, **lanes)
-    build(kernels.norm_join, TOGETHER=kernels.JOINED, CHUNKS=64, WIDTH=width, EARLY=False, **groups)
-    ptx = build(
-        kernels.norm_join, generations=(90,), TOGETHER=kernels.JOINED, CHUNKS=16, WIDTH=width, EARLY=True, **groups
-    )
-    assert 0 < ptx.index("griddepcontrol.wait") < ptx.index("griddepcontrol.launch_dependents")
+        build(kernels.norm_statistics, PARTS=parts, AHEAD=True, SHIFTED=False, SLOTS=slots, EARLY=False, **lanes)
+    build(kernels.norm_join, warps=1, TOGETHER=kernels.JOINED, CHUNKS=64, EARLY=False, **groups)
     for laid in (0, 1, 2):
         flags = {"LAID": laid, "EIGHT": False, "SHIFTED": True, "SILU": True}
-        build(kernels.norm_apply, **flags, **lanes)
+        build(kernels.norm_apply, EARLY=False, **flags, **lanes)
         build(kernels.norm_whole, warps=8, PARTS=laid, AHEAD=False, **flags, **held)
     flags, kinds = {**flags, "LAID": 0, "EIGHT": True}, {"out_ptr": "*fp8e4nv", "scale_ptr": "*fp32"}
-    assert "e4m3x2" in build(kernels.norm_apply, generations=(90,), kinds=kinds, **flags, **lanes)
+    assert "e4m3x2" in build(kernels.norm_apply, generations=(90,), kinds=kinds, EARLY=True, **flags, **lanes)
     assert "e4m3x2" in build(
         kernels.norm_whole, warps=8, PARTS=0, AHEAD=False, generations=(90,), kinds=kinds, **flags, **held
     )
+
+# whoever follows begins once all before has ended, and reads what was made of it after that
+early = {"generations": (90,), "EARLY": True}
+ptx = build(kernels.norm_statistics, PARTS=0, AHEAD=False, SHIFTED=False, SLOTS=8, **lanes, **early)
+assert "griddepcontrol.launch_dependents" in ptx and "griddepcontrol.wait" not in ptx
+ptx = build(kernels.norm_join, warps=1, TOGETHER=kernels.JOINED, CHUNKS=16, **groups, **early)
+assert 0 < ptx.index("griddepcontrol.wait") < ptx.index("griddepcontrol.launch_dependents") < ptx.index("ld.global")
 """)
