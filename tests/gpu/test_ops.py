@@ -1,5 +1,7 @@
 """Fast operations on a GPU against a float64 reference."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -147,6 +149,13 @@ def test_parts_become_the_sum_or_stand_side_by_side_in_their_norm(
     exact = wanted.double() + shift.double().repeat_interleave(b // len(shift), 0)[:, :, None, None]
     exact = group_norm_reference(exact, 32, norm.weight.double(), norm.bias.double(), 1e-5, silu=True)
     assert relative(normed, exact) < BOUNDS[dtype]
+    from kinescribe.ops import group_norm_triton
+
+    # by programs of the same sizes, the same bits
+    sizes = group_norm_triton._sizes(wanted.numel(), 0, 0)
+    with patch.object(group_norm_triton, "_sizes", return_value=sizes):
+        stream = side_by_side(x, y) if beside else summed(x, y, waiting, ahead)
+        assert torch.equal(norm.reading(stream, shift)[1], norm(wanted, shift))
 
 
 @torch.inference_mode()

@@ -278,12 +278,12 @@ def norm_join(
 
 @triton.jit(do_not_specialize=COUNTS)
 def norm_apply(
-    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, joined_ptr, out_ptr, rows, channels, groups, repeats, apart,
-    part, pixels, LAID: tl.constexpr, EIGHT: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
+    x_ptr, shift_ptr, weight_ptr, bias_ptr, scale_ptr, joined_ptr, out_ptr, rows, groups, repeats, apart, part, pixels,
+    LAID: tl.constexpr, EIGHT: tl.constexpr, SHIFTED: tl.constexpr, SILU: tl.constexpr,
     SIZE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Normalise ``part`` rows of a block of channels by what :func:`norm_join` says of their groups."""
-    b = tl.program_id(2)
+    b, channels = tl.program_id(2), groups * SIZE
     channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     real = channel < channels
     row = tl.arange(0, ROWS)

@@ -29,7 +29,7 @@ NARROWEST = 32
 """Channels that are worth reading together: 64 bytes of a row."""
 JOINED = 4
 """Groups whose chunks a program joins."""
-MOST_PARTS = 65535
+MOST_PROGRAMS = 65535
 """CUDA counts no more programs along an axis but the first."""
 SMALL, MEDIUM, CACHED = 1 << 23, 1 << 24, 1 << 25
 """Sizes of a tensor, in numbers, that want other programs; one above the last is larger than a large GPU's cache."""
@@ -174,7 +174,8 @@ def _launch_in_chunks(read: _Read, norm: _Norm, out: Tensor) -> None:
     rows, groups, size = height * pixels, norm.groups, channels // norm.groups
     sizes = _sizes(read.whole.numel(), read.kind, norm.laid)
     width = _width(channels, size, sizes.widest)
-    blocks, read_rows, written_rows = triton.cdiv(channels, width), *sizes.rows(width)
+    blocks = triton.cdiv(channels, width)
+    read_rows, written_rows = sizes.rows(width)
     slots = triton.next_power_of_2(width // size if width % size == 0 else (width - 2) // size + 2)
     length, chunks = _parts(rows, sizes.readers // (blocks * b), read_rows)
     part, count = _parts(rows, sizes.writers // (blocks * b), written_rows)
@@ -192,7 +193,7 @@ def _launch_in_chunks(read: _Read, norm: _Norm, out: Tensor) -> None:
         **lanes, SLOTS=slots, TOGETHER=JOINED, CHUNKS=16 if chunks <= 16 else 64, num_warps=1, **early,
     )  # fmt: skip
     norm_apply[blocks, count, b](
-        read.whole, *given, joined, out, rows, channels, groups, *shifts, part, pixels,
+        read.whole, *given, joined, out, rows, groups, *shifts, part, pixels,
         **flags, **lanes, ROWS=written_rows, num_warps=4, **early,
     )  # fmt: skip
 
@@ -266,7 +267,7 @@ def _empty(x: Tensor, laid: int, scale: Tensor | None) -> Tensor:
 
 def _parts(rows: int, wanted: int, tile: int) -> tuple[int, int]:
     """Rows of a part, whole tiles; and how many parts, ``wanted`` at most."""
-    length = triton.cdiv(triton.cdiv(rows, min(max(wanted, 1), MOST_PARTS)), tile) * tile
+    length = triton.cdiv(triton.cdiv(rows, min(max(wanted, 1), MOST_PROGRAMS)), tile) * tile
     return length, triton.cdiv(rows, length)
 
 

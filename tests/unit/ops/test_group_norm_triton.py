@@ -5,6 +5,8 @@ import pytest
 from interpreted import compiled, needs_triton, run
 
 SCRIPT = """
+from unittest.mock import patch
+
 import torch
 from kinescribe.ops import group_norm_triton as kernels
 from kinescribe.ops.group_norm import group_norm_reference
@@ -53,6 +55,9 @@ def check_parts(b, c, h, w, groups, *, beside=0, others=0, shifts=0, ahead=False
     assert torch.equal(whole, wanted) and whole.is_contiguous(memory_format=torch.channels_last)
     expected = kernels.forward(wanted, shift, *norm).double()  # by programs of other sizes
     assert (out.double() - expected).norm() <= (1e-6 if dtype == torch.float32 else 1e-3) * expected.norm()
+    with patch.object(kernels, "_sizes", return_value=kernels._sizes(whole.numel(), 0, laid)):  # and of the same
+        out = kernels.forward_of_parts(x, y, waiting, coming if ahead else None, bool(beside), shift, *norm)[1]
+        assert torch.equal(out, kernels.forward(wanted, shift, *norm))
 
 torch.manual_seed(0)
 # held whole: groups of 10, 15 and 5 channels; one number; a mean a hundred deviations away
